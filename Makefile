@@ -1,0 +1,19 @@
+.PHONY: help run test test-long lint lock
+
+help: ## Say what each target does
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+run: ## Install what is needed and start the clinic on http://127.0.0.1:8000
+	scripts/run
+
+test: ## Install what is needed, check the code and run all tests
+	scripts/test
+
+test-long: ## Run the tests that take too long for every day
+	scripts/test-long
+
+lint: ## Check format, style, types and the floors of the house
+	scripts/lint
+
+lock: ## Lock the newest versions of the dependencies, by version and hash
+	scripts/lock

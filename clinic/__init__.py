@@ -1,0 +1,29 @@
+"""An appointment book for clinics: it books, lists, and counts each thing once.
+
+A booking's way, which is also an order to read in::
+
+    HTTP ── validate ── book ──┐ one transaction: the appointment and its event
+                               ▼
+                       event log (= outbox) ── relay ──▶ main queue ── consumer ──▶ recorded once
+                                                           ▲              │ failed
+                                                      TTL  │              ▼
+                                                           └─ dead letter ┤
+                                                                          └─ spent ──▶ not solved
+
+The floors; each imports only from those below it (import-linter holds them to that)::
+
+    cli            arguments, logging, run
+    roles          which services each role runs, and what they are made of
+    appointments   what the clinic does         | analytics    what the clinic learns
+    events         the facts the clinic tells: where the two meet
+    web            HTTP as a service            | messaging    how facts travel
+    database       open, migrate, transactions; the one place that knows each dialect
+    supervisor     keeps services running       | settings     the environment, read once
+
+Only ``cli`` and ``roles`` see the settings; everyone below is handed plain values.
+
+Where a comment says "STACK 1.1", it means that section of ``STACK.md``, the team's notes on how
+these very versions of the libraries behave, found by experiment.
+"""
+
+__version__ = "0.1.0"

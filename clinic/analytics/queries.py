@@ -1,0 +1,136 @@
+"""The table of what was recorded: one function, one statement."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from clinic.analytics.recorded import Recorded
+from clinic.database import Connection, Row, Sql
+
+# Days are compared as dates or, on SQLite, as text in the same order.
+FIRST_DAY: Final = datetime.date.min
+LAST_DAY: Final = datetime.date.max
+
+
+@dataclass(frozen=True)
+class Days:
+    """A range of days, both ends included."""
+
+    first: datetime.date = FIRST_DAY
+    last: datetime.date = LAST_DAY
+
+
+INSERT_RECORDED = Sql(
+    sqlite="""
+        insert into recorded (
+            event_id, type, appointment_id, office_number, doctor_name,
+            day, hour_of_week, lead_minutes, occurred_at, recorded_at
+        )
+        select
+            value->>'event_id', value->>'type', value->>'appointment_id',
+            value->>'office_number', value->>'doctor_name', value->>'day',
+            value->>'hour_of_week', value->>'lead_minutes', value->>'occurred_at', :now
+        from json_each(:events)
+        where true
+        on conflict (event_id) do nothing
+    """,
+    postgresql="""
+        insert into recorded (
+            event_id, type, appointment_id, office_number, doctor_name,
+            day, hour_of_week, lead_minutes, occurred_at, recorded_at
+        )
+        select
+            event_id, type, appointment_id, office_number, doctor_name,
+            day, hour_of_week, lead_minutes, occurred_at,
+            cast(:now as timestamptz)
+        from json_to_recordset(cast(:events as json)) as told (
+            event_id text, type text, appointment_id bigint, office_number text, doctor_name text,
+            day date, hour_of_week int, lead_minutes int, occurred_at timestamptz
+        )
+        on conflict (event_id) do nothing
+    """,
+)
+
+
+async def insert_recorded(
+    connection: Connection, events: Sequence[Recorded], now: datetime.datetime
+) -> None:
+    """Record events; those recorded before are left as they are."""
+    rows = [asdict(event) for event in events]
+    await connection.execute(INSERT_RECORDED, {"events": rows, "now": now})
+
+
+async def select_totals(connection: Connection, days: Days) -> list[Row]:
+    """Return ``type`` and ``events`` for each type of event."""
+    return await connection.fetch_all(
+        """
+        select type, count(*) as events from recorded
+        where day between :first and :last group by type
+        """,
+        _range(days),
+    )
+
+
+async def select_booked_per_day(connection: Connection, days: Days) -> list[Row]:
+    """Return ``day`` and ``booked`` for each day that has any, in order."""
+    return await connection.fetch_all(
+        """
+        select day, count(*) as booked from recorded
+        where type = 'appointment.booked' and day between :first and :last
+        group by day order by day
+        """,
+        _range(days),
+    )
+
+
+async def select_booked_per_office(connection: Connection, days: Days) -> list[Row]:
+    """Return ``office_number`` and ``booked`` for each office that has any, in order."""
+    return await connection.fetch_all(
+        """
+        select office_number, count(*) as booked from recorded
+        where type = 'appointment.booked' and day between :first and :last
+        group by office_number order by office_number
+        """,
+        _range(days),
+    )
+
+
+async def select_booked_per_hour_of_week(connection: Connection, days: Days) -> list[Row]:
+    """Return ``hour_of_week`` and ``booked`` for each hour that has any, in order."""
+    return await connection.fetch_all(
+        """
+        select hour_of_week, count(*) as booked from recorded
+        where type = 'appointment.booked' and day between :first and :last
+        group by hour_of_week order by hour_of_week
+        """,
+        _range(days),
+    )
+
+
+async def select_lead_minutes(connection: Connection, days: Days) -> Row:
+    """Return the ``median`` and the 90th percentile ``p90`` of the lead time, null if nothing.
+
+    Both by nearest rank: the smallest value that at least so many percent do not exceed.
+    """
+    rows = await connection.fetch_all(
+        """
+        select
+            min(case when rank >= (total * 50 + 99) / 100 then lead_minutes end) as median,
+            min(case when rank >= (total * 90 + 99) / 100 then lead_minutes end) as p90
+        from (
+            select
+                lead_minutes,
+                row_number() over (order by lead_minutes) as rank,
+                count(*) over () as total
+            from recorded
+            where type = 'appointment.booked' and day between :first and :last
+        ) as ranked
+        """,
+        _range(days),
+    )
+    return rows[0]
+
+
+def _range(days: Days) -> Mapping[str, object]:
+    return {"first": days.first, "last": days.last}

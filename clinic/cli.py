@@ -1,0 +1,106 @@
+"""The command line: read the arguments and the settings, set up logging, run."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+import anyio
+
+from clinic import __version__, roles
+from clinic.database import BadDatabaseURL, CannotMigrate, migrate
+from clinic.messaging.topology import BadBrokerURL
+from clinic.settings import BadSetting, Role, Settings, read_settings
+from clinic.supervisor import GaveUp
+from clinic.web.server import CannotListen, listen
+
+log = logging.getLogger("clinic")
+
+EPILOG = """\
+commands:
+  migrate          bring the database up to date and end (every start does so, too)
+
+Settings come from these flags, then the environment, then the file .env in the working directory,
+then defaults; .env.example lists and explains them all. Without any, everything is kept in the file
+clinic.db in the working directory.
+
+  python clinic.py                                  a whole clinic on http://127.0.0.1:8000
+  python clinic.py --role api --host 0.0.0.0        HTTP only, for all to reach
+  python clinic.py --role consumer --port 8002      analytics only; its health on port 8002
+
+SIGTERM or Ctrl-C finishes what is in hand and stops; a second one stops at once. The exit status is
+0 after an orderly stop, 1 when a service went on failing or did not stop in time, 2 when there is
+something to put right before it can start.
+"""
+
+# These would log what they must not (names, passwords, each query) or what nobody needs.
+QUIET = ("databases", "aiosqlite", "yoyo", "uvicorn", "asyncio")
+# These tell of every outage, with tracebacks; the supervisor says the same in one line.
+MUTE = ("aiormq", "asyncpg")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    parsed = parser().parse_args(arguments)
+    flags = {
+        "CLINIC_ROLE": parsed.role,
+        "CLINIC_HOST": parsed.host,
+        "CLINIC_PORT": parsed.port,
+    }
+    try:
+        settings = read_settings({name: value for name, value in flags.items() if value})
+        roles.check(settings)
+        set_up_logging(settings)
+        if parsed.command == "migrate":
+            bring_up_to_date(settings)
+            return 0
+        # A port that is in use is found out before anything is touched.
+        with listen(settings.host, settings.port) as listener:
+            bring_up_to_date(settings)
+            return 0 if anyio.run(roles.run, settings, listener) else 1
+    except (BadSetting, BadDatabaseURL, BadBrokerURL, CannotMigrate, CannotListen) as error:
+        print(f"clinic: {error}", file=sys.stderr)  # noqa: T201 - for a person, before any log
+        return 2
+    except GaveUp as error:
+        log.critical("Ended: %s; the reason stands above", error)
+        return 1
+
+
+def bring_up_to_date(settings: Settings) -> None:
+    """Apply the migrations that the database lacks."""
+    for name in migrate(settings.database_url):
+        log.info("migrated: %s", name)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the description of the command line."""
+    found = argparse.ArgumentParser(
+        prog="clinic.py",
+        description="An appointment book for clinics: books, lists, and counts what was booked.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument("command", nargs="?", choices=["migrate"], help=argparse.SUPPRESS)
+    found.add_argument(
+        "--role",
+        choices=[str(role) for role in Role],
+        help="all (the default): everything in one process; api: HTTP and the relay to the broker; "
+        "consumer: analytics",
+    )
+    found.add_argument("--host", help="the address to listen on (127.0.0.1)")
+    found.add_argument("--port", help="the port to listen on (8000; a consumer: 8001)")
+    found.add_argument("--version", action="version", version=f"clinic {__version__}")
+    return found
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Log to standard error, a line an event."""
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in MUTE:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)

@@ -1,0 +1,42 @@
+"""The database: open it, migrate it, and work on it in transactions.
+
+========================  ========================================================================
+``connection.py``         what everyone may use: ``Database``, ``Connection``, the errors
+``opening.py``            from a URL to an open database
+``sqlite.py``             the embedded engine
+``postgresql.py``         the engine for many hosts
+``times.py``              times as they go in and come out
+``migration.py``          bring the schema up to date, one process at a time
+========================  ========================================================================
+"""
+
+from clinic.database.connection import (
+    Connection,
+    Database,
+    DatabaseUnavailable,
+    Dialect,
+    Row,
+    Sql,
+    StatementRefused,
+)
+from clinic.database.migration import CannotMigrate, migrate
+from clinic.database.opening import BadDatabaseURL, open_database, read_database_url
+from clinic.database.times import as_day, as_wall_clock, utc_now
+
+__all__ = [
+    "BadDatabaseURL",
+    "CannotMigrate",
+    "Connection",
+    "Database",
+    "DatabaseUnavailable",
+    "Dialect",
+    "Row",
+    "Sql",
+    "StatementRefused",
+    "as_day",
+    "as_wall_clock",
+    "migrate",
+    "open_database",
+    "read_database_url",
+    "utc_now",
+]

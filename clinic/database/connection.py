@@ -1,0 +1,212 @@
+"""Work on the database in transactions, whatever its dialect and whatever goes wrong."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import anyio
+import databases.core
+
+from clinic.supervisor import Unavailable
+
+Row = Mapping[str, Any]
+
+# A commit or rollback that takes longer is on a connection that no longer answers.
+CLOSING_SECONDS = 3.0
+
+
+class Dialect(StrEnum):
+    """The kinds of database the clinic runs on."""
+
+    SQLITE = "sqlite"
+    POSTGRESQL = "postgresql"
+
+
+@dataclass(frozen=True)
+class Sql:
+    """One statement in the words of each dialect, for where they differ in more than a fragment."""
+
+    sqlite: str
+    postgresql: str
+
+    def on(self, dialect: Dialect) -> str:
+        """Return the statement as the given dialect says it."""
+        return self.sqlite if dialect is Dialect.SQLITE else self.postgresql
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database is away, full, locked by another process or does not answer."""
+
+
+class StatementRefused(Exception):
+    """The database refused a statement.
+
+    The driver's own message may quote the values of a row (STACK 4), and those may be a patient's,
+    so only what names no value is kept: the kind of error, and the ``constraint`` if it was one.
+    """
+
+    def __init__(self, kind: str, constraint: str = "") -> None:
+        super().__init__(f"{kind} ({constraint})" if constraint else kind)
+        self.constraint = constraint
+
+
+class Engine(Protocol):
+    """What one kind of database does its own way."""
+
+    dialect: Dialect
+
+    async def open(self) -> None:
+        """Get ready to hand out connections; that the database is away is no error yet."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+    begin: str
+    """Begins a transaction that will write."""
+    begin_snapshot: str
+    """Begins a transaction that reads, and sees one state of the database throughout."""
+
+    async def acquire(self) -> databases.core.Connection:
+        """Return a connection that nobody else uses."""
+
+    async def release(self, connection: databases.core.Connection, *, sound: bool) -> None:
+        """Take a connection back; an unsound one is not used again."""
+
+    def writing(self) -> contextlib.AbstractAsyncContextManager[object]:
+        """Wait for this process's turn to write, where only one may write at a time."""
+
+    def encode(self, value: object) -> object:
+        """Return a parameter as the driver wants it."""
+
+    def translate(self, error: Exception) -> Exception | None:
+        """Return the error as one of ours, or None if it is no error of the driver's."""
+
+
+class Connection:
+    """One transaction's connection; never share it between tasks."""
+
+    def __init__(self, connection: databases.core.Connection, engine: Engine) -> None:
+        self._connection = connection
+        self._engine = engine
+        self.dialect = engine.dialect
+        self.committed: list[Callable[[], object]] = []
+
+    async def fetch_all(
+        self, sql: str | Sql, values: Mapping[str, object] | None = None
+    ) -> list[Row]:
+        """Run a statement with ``:name`` parameters and return all its rows.
+
+        A list or dict is handed over as JSON text, for the statement to unfold into rows.
+        Write ``cast(:x as t)``, never ``:x::t``, and no ``%`` or ``:`` in literals (STACK 3).
+
+        Raises:
+            DatabaseUnavailable: the database cannot answer now.
+            StatementRefused: it will not do what the statement says.
+        """
+        with translating(self._engine):
+            rows = await self._connection.fetch_all(self._words(sql), self._encoded(values))
+        return [dict(row._mapping) for row in rows]  # noqa: SLF001 - its documented way to a mapping
+
+    async def execute(self, sql: str | Sql, values: Mapping[str, object] | None = None) -> None:
+        """Run a statement for its effect; for the rest see ``fetch_all``."""
+        with translating(self._engine):
+            await self._connection.execute(self._words(sql), self._encoded(values))
+
+    def after_commit(self, callback: Callable[[], object]) -> None:
+        """Call back once the transaction has been committed, and not at all if it is not."""
+        self.committed.append(callback)
+
+    def _words(self, sql: str | Sql) -> str:
+        return sql if isinstance(sql, str) else sql.on(self.dialect)
+
+    def _encoded(self, values: Mapping[str, object] | None) -> dict[str, object]:
+        return {name: self._engine.encode(value) for name, value in (values or {}).items()}
+
+
+class Database:
+    """An open database, which hands out transactions.
+
+    ``databases`` has transactions of its own, but they leak a connection whenever one is cancelled
+    or its commit fails, and poison their task when the server goes away (STACK 3). So each
+    transaction here gets a connection to itself, and its begin, commit, rollback and release are
+    done under a shield, each with a deadline.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.dialect = engine.dialect
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Commit what the body writes when it ends, or nothing of it when it raises.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now. If it was the commit that failed to
+                answer, nobody knows whether it was done.
+            StatementRefused: a statement or the commit was refused.
+        """
+        async with self._engine.writing(), self._transaction(self._engine.begin) as connection:
+            yield connection
+        for callback in connection.committed:
+            callback()
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """Read one state of the database throughout the body, whatever others write meanwhile.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        async with self._transaction(self._engine.begin_snapshot) as connection:
+            yield connection
+
+    async def ping(self) -> None:
+        """Ask the database for a sign of life.
+
+        Raises:
+            DatabaseUnavailable: it gave none.
+        """
+        async with self.snapshot() as connection:
+            await connection.fetch_all("select 1 as alive")
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self, begin: str) -> AsyncIterator[Connection]:
+        with translating(self._engine):
+            raw = await self._engine.acquire()
+        sound = False
+        try:
+            with translating(self._engine):
+                await raw.execute(begin)
+            yield Connection(raw, self._engine)
+            with translating(self._engine), closing_deadline():
+                await raw.execute("commit")
+            sound = True
+        except BaseException:
+            with contextlib.suppress(Exception), closing_deadline():
+                await raw.execute("rollback")
+                sound = True
+            raise
+        finally:
+            with contextlib.suppress(Exception), closing_deadline():
+                await self._engine.release(raw, sound=sound)
+
+
+@contextlib.contextmanager
+def closing_deadline() -> Iterator[None]:
+    """Let the body finish although its task is cancelled, but not for ever."""
+    with anyio.CancelScope(shield=True), anyio.fail_after(CLOSING_SECONDS):
+        yield
+
+
+@contextlib.contextmanager
+def translating(engine: Engine) -> Iterator[None]:
+    """Turn the driver's errors into ours, which quote no values."""
+    try:
+        yield
+    except Exception as error:
+        ours = engine.translate(error)
+        if ours is None:
+            raise
+        raise ours from None

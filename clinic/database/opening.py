@@ -1,0 +1,116 @@
+"""Open the database that a URL names."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from clinic.database.connection import Database, Engine
+from clinic.database.postgresql import PostgreSQL
+from clinic.database.sqlite import SQLite
+
+# What libpq and asyncpg understand alike: https://www.postgresql.org/docs/15/libpq-ssl.html
+POSTGRESQL_OPTIONS = frozenset(
+    {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl"}
+)
+
+
+class BadDatabaseURL(ValueError):
+    """A database URL cannot be used; the message says what to write instead, and no password."""
+
+    def __init__(self, advice: str) -> None:
+        super().__init__(f"DATABASE_URL: {advice}")
+
+
+@dataclass(frozen=True)
+class SQLiteFile:
+    """A database in a file."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class PostgreSQLServer:
+    """A database on a server; ``rest`` is everything after the scheme, with the password."""
+
+    rest: str
+    name: str
+    """Host, port and database, for messages."""
+
+    @property
+    def url(self) -> str:
+        """The URL that asyncpg understands."""
+        return f"postgresql://{self.rest}"
+
+    @property
+    def yoyo_url(self) -> str:
+        """The URL that yoyo understands: by psycopg 3, and with an end to its patience."""
+        separator = "&" if "?" in self.rest else "?"
+        return f"postgresql+psycopg://{self.rest}{separator}connect_timeout=5"
+
+
+def read_database_url(url: str) -> SQLiteFile | PostgreSQLServer:
+    """Return the database that a URL names.
+
+    Raises:
+        BadDatabaseURL: it names none that the clinic runs on, or could be misread.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme == "sqlite":
+        return _sqlite_file(rest)
+    if scheme in ("postgresql", "postgres", "postgresql+asyncpg"):
+        return _postgresql_server(rest)
+    raise BadDatabaseURL(
+        "the clinic runs on sqlite:///file and on postgresql://user:password@host:port/database"
+    )
+
+
+def _sqlite_file(rest: str) -> SQLiteFile:
+    # Both libraries put the path into a URI; one decodes it there and the other does not (STACK 5).
+    path = rest.removeprefix("/")
+    if not rest.startswith("/") or not path or any(character in path for character in "?#%"):
+        raise BadDatabaseURL(
+            "write sqlite:///clinic.db for a file in the working directory, or "
+            "sqlite:////var/lib/clinic.db for one elsewhere; no ?, # or % in it"
+        )
+    return SQLiteFile(Path(path))
+
+
+def _postgresql_server(rest: str) -> PostgreSQLServer:
+    try:
+        parts = urlsplit(f"postgresql://{rest}")
+        host, port = parts.hostname, parts.port or 5432
+    except ValueError:
+        host, port = None, 0
+    database = unquote(parts.path.removeprefix("/")) if host else ""
+    if not host or not database or parts.fragment:
+        raise BadDatabaseURL(
+            "write postgresql://user:password@host:port/database; in user and password, write the "
+            "characters / ? # @ : % as %2F %3F %23 %40 %3A %25"
+        )
+    unknown = {name for name, _ in parse_qsl(parts.query)} - POSTGRESQL_OPTIONS
+    if unknown:
+        known = ", ".join(sorted(POSTGRESQL_OPTIONS))
+        raise BadDatabaseURL(f"of what may follow a ?, only these are known: {known}")
+    return PostgreSQLServer(rest, f"PostgreSQL {host}:{port}/{quote(database)}")
+
+
+@contextlib.asynccontextmanager
+async def open_database(url: str) -> AsyncIterator[Database]:
+    """Open the database while the body runs; its schema must be up to date (``migrate``).
+
+    Raises:
+        BadDatabaseURL: the URL names no database that the clinic runs on.
+    """
+    place = read_database_url(url)
+    engine: Engine
+    if isinstance(place, SQLiteFile):
+        engine = SQLite(place.path)
+    else:
+        engine = PostgreSQL(place.url, place.name)
+    await engine.open()
+    try:
+        yield Database(engine)
+    finally:
+        await engine.close()

@@ -1,0 +1,136 @@
+"""PostgreSQL, by asyncpg: a pool of connections that heals when the server comes back."""
+
+import contextlib
+import datetime
+import json
+from collections.abc import AsyncIterator
+
+import anyio
+import asyncpg
+import databases
+import databases.core
+
+from clinic.database.connection import (
+    DatabaseUnavailable,
+    Dialect,
+    StatementRefused,
+    closing_deadline,
+)
+
+# More do not make two cores faster, and many processes share the server's 100.
+MOST_CONNECTIONS = 10
+CONNECT_SECONDS = 5.0
+# How long a transaction waits for one of the connections.
+ACQUIRE_SECONDS = 5.0
+# How long a statement may take. Without it a server that is frozen holds its clients for ever, and
+# not even cancelling gets them out (STACK 4).
+STATEMENT_SECONDS = 10.0
+CLOSE_SECONDS = 5.0
+
+SERVER_SETTINGS = {
+    "application_name": "clinic",
+    "timezone": "UTC",
+    # The server's own view of the same limits, for when it is we who are frozen.
+    "statement_timeout": "15s",
+    "idle_in_transaction_session_timeout": "30s",
+}
+
+# Classes of SQLSTATE that say: not now. https://www.postgresql.org/docs/15/errcodes-appendix.html
+AWAY_CLASSES = frozenset(
+    {
+        "08",  # connection exception
+        "25",  # the transaction was ended under us, or the server has become read only
+        "28",  # it does not let us in (any more)
+        "3D",  # there is no such database (yet)
+        "40",  # rolled back in favour of another transaction
+        "53",  # out of memory, disk or connections
+        "55",  # an object is in use
+        "57",  # operator intervention: shut down, starting up, cancelled
+        "58",  # system error
+    }
+)
+
+
+class PostgreSQL:
+    """The engine over one server; see ``Engine`` for what each method promises."""
+
+    dialect = Dialect.POSTGRESQL
+    begin = "begin"
+    begin_snapshot = "begin isolation level repeatable read read only"
+
+    def __init__(self, url: str, name: str) -> None:
+        self._name = name
+        self._database = databases.Database(
+            url,
+            dsn=url,  # databases passes on the place, and asyncpg reads sslmode and the rest
+            min_size=0,
+            max_size=MOST_CONNECTIONS,
+            timeout=CONNECT_SECONDS,
+            command_timeout=STATEMENT_SECONDS,
+            server_settings=SERVER_SETTINGS,
+        )
+
+    async def open(self) -> None:
+        """Make the pool; it connects when it is asked to."""
+        await self._database.connect()
+
+    async def close(self) -> None:
+        """Close the pool, by force if connections do not come back."""
+        pool = self._database._backend._pool  # noqa: SLF001
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS) as scope:
+            await pool.close()
+        if scope.cancelled_caught:
+            pool.terminate()
+
+    async def acquire(self) -> databases.core.Connection:
+        """Return a connection of the pool, once one is free."""
+        connection = databases.core.Connection(self._database, self._database._backend)  # noqa: SLF001
+        # Cancelled in the middle, databases would never give the connection back (STACK 3).
+        with anyio.CancelScope(shield=True), anyio.fail_after(ACQUIRE_SECONDS):
+            await connection.__aenter__()
+        return connection
+
+    async def release(self, connection: databases.core.Connection, *, sound: bool) -> None:
+        """Give a connection back to the pool, which replaces it if it was cut."""
+        raw = connection.raw_connection
+        if not sound:
+            raw.terminate()
+        try:
+            with closing_deadline():
+                await connection.__aexit__()
+        except TimeoutError:
+            raw.terminate()
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """Let everyone write: the server sees to the rest."""
+        yield
+
+    def encode(self, value: object) -> object:
+        """Return rows as JSON text, and everything else as it is."""
+        if isinstance(value, list | dict):
+            return json.dumps(value, default=as_text, ensure_ascii=False)
+        return value
+
+    def translate(self, error: Exception) -> Exception | None:
+        """Tell a server that cannot do it now from a statement that is wrong."""
+        kind = type(error).__name__
+        if isinstance(error, asyncpg.PostgresError):
+            state = str(getattr(error, "sqlstate", ""))
+            if state[:2] in AWAY_CLASSES or isinstance(error, asyncpg.InvalidCachedStatementError):
+                return DatabaseUnavailable(f"{self._name} cannot do it now: {kind} {state}")
+            return StatementRefused(f"{kind} {state}", getattr(error, "constraint_name", "") or "")
+        if isinstance(error, asyncpg.DataError):
+            return StatementRefused(kind)
+        # InternalClientError is what a connection may say that is just being cut.
+        away = asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | TimeoutError
+        if isinstance(error, away):
+            return DatabaseUnavailable(f"{self._name} is away: {kind}")
+        return None
+
+
+def as_text(value: object) -> str:
+    """Return a time as it stands in JSON."""
+    if isinstance(value, datetime.datetime | datetime.date):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,92 @@
+"""What every broker promises; ``tests/messaging/test_broker.py`` restates it promise by promise.
+
+A broker has three queues. Messages are published to *main*. A delivery that failed goes to the
+*dead letter* queue, which gives it back to main after the TTL. A message that nobody should try
+again is put into *not solved*, where it stays until a person acts.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from clinic.messaging.message import Message
+from clinic.supervisor import Unavailable
+
+# A reason is for a person to read; a longer one is cut.
+LONGEST_REASON = 500
+
+
+class BrokerUnavailable(Unavailable):
+    """The broker is away, or no longer answers.
+
+    What was being published may have arrived or not: publish it again. What was delivered and not
+    settled comes back by itself.
+    """
+
+
+class Delivery(Protocol):
+    """One try at one message, to be settled by exactly one of its three verbs.
+
+    A verb takes effect when its session next receives or ends; should the process die before that,
+    the message comes back, without a further death.
+    """
+
+    @property
+    def message(self) -> Message:
+        """What was published, unchanged."""
+
+    @property
+    def deaths(self) -> int:
+        """How many earlier deliveries of this message failed (were settled by ``retry``)."""
+
+    async def solved(self) -> None:
+        """Be done with the message: it is never delivered again."""
+
+    async def retry(self) -> None:
+        """Count a death, and deliver the message again after the TTL, not before."""
+
+    async def not_solved(self, reason: str) -> None:
+        """Set the message aside with its reason, cut to ``LONGEST_REASON``, until a person acts."""
+
+
+Publish = Callable[[Sequence[Message]], Awaitable[set[str]]]
+"""Hand messages over; return the ids of those that the broker has safely stored.
+
+Those it has not stored are to be published again. To publish nothing asks whether the session still
+works. A message may so be stored twice, never not at
+all. Messages are delivered in about the order in which they were published; nobody may rely on it.
+
+Raises:
+    BrokerUnavailable: it is not known what was stored.
+"""
+
+Receive = Callable[[], Awaitable[Sequence[Delivery]]]
+"""Wait for messages and return a batch of deliveries, at least one and at most the limit.
+
+No two sessions, in whichever process, are given the same message at the same time, as long as they
+live. Cancelling the wait loses nothing.
+
+Raises:
+    BrokerUnavailable: the session is over.
+"""
+
+
+class Broker(Protocol):
+    """A way for messages from here to there, which survives the death of any process."""
+
+    def publishing(self) -> AbstractAsyncContextManager[Publish]:
+        """Open a session for publishing.
+
+        Raises:
+            BrokerUnavailable: the broker cannot be reached now.
+        """
+
+    def consuming(self, limit: int) -> AbstractAsyncContextManager[Receive]:
+        """Open a session for receiving batches of at most ``limit``.
+
+        When it ends, deliveries that were not settled go back at once, without a death. They go
+        back by themselves when the process dies.
+
+        Raises:
+            BrokerUnavailable: the broker cannot be reached now.
+        """

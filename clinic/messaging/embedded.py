@@ -1,0 +1,269 @@
+"""The embedded broker: queues in the clinic's own database.
+
+A delivery holds a lease on its message. Nobody needs to look after dead consumers: a lease that is
+not given back runs out, and the message is ready again.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+
+import anyio
+
+from clinic.database import Connection, Database, DatabaseUnavailable, Row, Sql, utc_now
+from clinic.messaging.broker import LONGEST_REASON, BrokerUnavailable, Publish, Receive
+from clinic.messaging.message import Message
+
+# A message that this process publishes is received at once; this is how often to look for those
+# that other processes published, and for leases and TTLs that have run out.
+LOOK_SECONDS = 0.2
+
+INSERT_MESSAGES = Sql(
+    sqlite="""
+        insert into message (queue, id, type, subject, body, ready_at)
+        select 'main', value->>'id', value->>'type', value->>'subject', value->>'body', :now
+        from json_each(:messages)
+    """,
+    postgresql="""
+        insert into message (queue, id, type, subject, body, ready_at)
+        select 'main', id, type, subject, body, cast(:now as timestamptz)
+        from json_to_recordset(cast(:messages as json))
+            as published (id text, type text, subject text, body text)
+    """,
+)
+
+CLAIM_MESSAGES = Sql(
+    sqlite="""
+        update message set queue = 'main', lease = :lease, ready_at = :lease_ends_at
+        where position in (
+            select position from message
+            where queue <> 'not_solved' and ready_at <= :now
+            order by ready_at, position limit :limit
+        )
+        returning position, id, type, subject, body, deaths
+    """,
+    postgresql="""
+        update message set queue = 'main', lease = :lease, ready_at = :lease_ends_at
+        where position in (
+            select position from message
+            where queue <> 'not_solved' and ready_at <= :now
+            order by ready_at, position limit :limit
+            for update skip locked
+        )
+        returning position, id, type, subject, body, deaths
+    """,
+)
+
+DELETE_SOLVED = Sql(
+    sqlite="""
+        delete from message
+        where lease = :lease and position in (select value from json_each(:positions))
+    """,
+    postgresql="""
+        delete from message
+        where lease = :lease and position in (
+            select cast(value as bigint) from json_array_elements_text(cast(:positions as json))
+        )
+    """,
+)
+
+UPDATE_RETRIED = Sql(
+    sqlite="""
+        update message
+        set queue = 'dead_letter', lease = null, deaths = deaths + 1, ready_at = :ready_at
+        where lease = :lease and position in (select value from json_each(:positions))
+    """,
+    postgresql="""
+        update message
+        set queue = 'dead_letter', lease = null, deaths = deaths + 1, ready_at = :ready_at
+        where lease = :lease and position in (
+            select cast(value as bigint) from json_array_elements_text(cast(:positions as json))
+        )
+    """,
+)
+
+UPDATE_NOT_SOLVED = Sql(
+    sqlite="""
+        update message set queue = 'not_solved', lease = null, reason = settled.value->>'reason'
+        from json_each(:settled) as settled
+        where message.lease = :lease and message.position = settled.value->>'position'
+    """,
+    postgresql="""
+        update message set queue = 'not_solved', lease = null, reason = settled.reason
+        from json_to_recordset(cast(:settled as json)) as settled (position bigint, reason text)
+        where message.lease = :lease and message.position = settled.position
+    """,
+)
+
+UPDATE_GIVEN_BACK = "update message set lease = null, ready_at = :now where lease = :lease"
+
+
+SELECT_ANY_READY = """
+    select position from message where queue <> 'not_solved' and ready_at <= :now limit 1
+"""
+
+
+@dataclass
+class EmbeddedBroker:
+    """The broker kept in a database; see ``Broker`` for what it promises.
+
+    ``ttl`` is how long a failed message rests, ``lease`` how long a consumer may take over a batch
+    before others may have it.
+    """
+
+    database: Database
+    ttl: datetime.timedelta
+    lease: datetime.timedelta
+    _published: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @asynccontextmanager
+    async def publishing(self) -> AsyncIterator[Publish]:
+        """Keep the promise of ``Broker.publishing``; there is nothing to open."""
+        yield self._publish
+
+    @asynccontextmanager
+    async def consuming(self, limit: int) -> AsyncIterator[Receive]:
+        """Keep the promise of ``Broker.consuming``."""
+        session = _Session(self.database, self._published, self.ttl, self.lease, limit)
+        try:
+            yield session.receive
+        finally:
+            with anyio.CancelScope(shield=True):
+                await session.end()
+
+    async def _publish(self, messages: Sequence[Message]) -> set[str]:
+        with database_errors_as_ours():
+            async with self.database.transaction() as connection:
+                await connection.execute(
+                    INSERT_MESSAGES,
+                    {"messages": [asdict(message) for message in messages], "now": utc_now()},
+                )
+                connection.after_commit(self._published.set)
+        return {message.id for message in messages}
+
+
+class _Session:
+    """One consumer's session: what it holds, and what it has settled but not written down yet.
+
+    Settling waits for the next receive, so that a batch costs one transaction, not one a message.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        published: asyncio.Event,
+        ttl: datetime.timedelta,
+        lease: datetime.timedelta,
+        limit: int,
+    ) -> None:
+        self._database = database
+        self._published = published
+        self._ttl = ttl
+        self._lease = lease
+        self._limit = limit
+        self._name = str(uuid.uuid4())
+        self.solved: list[int] = []
+        self.retried: list[int] = []
+        self.not_solved: list[dict[str, object]] = []
+
+    async def receive(self) -> Sequence["_Delivery"]:
+        while True:
+            self._published.clear()
+            with database_errors_as_ours():
+                rows = await self._settle_and_claim()
+            if rows:
+                return [
+                    _Delivery(self, row["position"], message_from(row), row["deaths"])
+                    for row in sorted(rows, key=lambda row: int(row["position"]))
+                ]
+            with anyio.move_on_after(LOOK_SECONDS):
+                await self._published.wait()
+
+    async def end(self) -> None:
+        with contextlib.suppress(DatabaseUnavailable):  # the leases run out by themselves
+            async with self._database.transaction() as connection:
+                await self._write_down(connection)
+                await connection.execute(UPDATE_GIVEN_BACK, {"lease": self._name, "now": utc_now()})
+                connection.after_commit(self._published.set)
+
+    async def _settle_and_claim(self) -> list[Row]:
+        if not (self.solved or self.retried or self.not_solved or await self._any_ready()):
+            return []
+        async with self._database.transaction() as connection:
+            await self._write_down(connection)
+            now = utc_now()
+            rows = await connection.fetch_all(
+                CLAIM_MESSAGES,
+                {
+                    "lease": self._name,
+                    "lease_ends_at": now + self._lease,
+                    "now": now,
+                    "limit": self._limit,
+                },
+            )
+            connection.after_commit(self._forget_settled)
+        return rows
+
+    async def _any_ready(self) -> bool:
+        async with self._database.snapshot() as connection:
+            return bool(await connection.fetch_all(SELECT_ANY_READY, {"now": utc_now()}))
+
+    async def _write_down(self, connection: Connection) -> None:
+        if self.solved:
+            await connection.execute(DELETE_SOLVED, {"lease": self._name, "positions": self.solved})
+        if self.retried:
+            await connection.execute(
+                UPDATE_RETRIED,
+                {
+                    "lease": self._name,
+                    "positions": self.retried,
+                    "ready_at": utc_now() + self._ttl,
+                },
+            )
+        if self.not_solved:
+            await connection.execute(
+                UPDATE_NOT_SOLVED, {"lease": self._name, "settled": self.not_solved}
+            )
+
+    def _forget_settled(self) -> None:
+        self.solved.clear()
+        self.retried.clear()
+        self.not_solved.clear()
+
+
+@dataclass(frozen=True)
+class _Delivery:
+    """A leased message; see ``Delivery``."""
+
+    session: _Session
+    position: int
+    message: Message
+    deaths: int
+
+    async def solved(self) -> None:
+        self.session.solved.append(self.position)
+
+    async def retry(self) -> None:
+        self.session.retried.append(self.position)
+
+    async def not_solved(self, reason: str) -> None:
+        settled = {"position": self.position, "reason": reason[:LONGEST_REASON]}
+        self.session.not_solved.append(settled)
+
+
+def message_from(row: Row) -> Message:
+    """Return the message that a row of the table holds."""
+    return Message(id=row["id"], type=row["type"], subject=row["subject"], body=row["body"])
+
+
+@contextlib.contextmanager
+def database_errors_as_ours() -> Iterator[None]:
+    """Say that the broker is away when the database that it lives in is."""
+    try:
+        yield
+    except DatabaseUnavailable as error:
+        raise BrokerUnavailable(str(error)) from error

@@ -1,0 +1,306 @@
+"""RabbitMQ 3.10 to 4.x, by aiormq; nobody else imports that.
+
+Each session has connections of its own. Every wait for the broker has a deadline, since aiormq has
+none, and whatever it raises becomes ``BrokerUnavailable``: the service ends with that, and is
+started again by its supervisor until the broker is back.
+
+A broker that went silent is noticed after 18 s (``topology.HEARTBEAT_SECONDS``), one that does not
+confirm after ``PUBLISH_SECONDS``, everything else at once.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiormq
+import anyio
+from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
+from aiormq.exceptions import AMQPError, ChannelPreconditionFailed, DeliveryError
+from pamqp.commands import Basic
+
+from clinic.messaging.broker import LONGEST_REASON, BrokerUnavailable, Publish, Receive
+from clinic.messaging.message import Message
+from clinic.messaging.topology import Topology, connection_url, explain_misfit
+
+# Each step of opening and closing a session takes milliseconds.
+STEP_SECONDS = 5.0
+# Less than the grace period that a stop has by default, and than a relay's hold on its batch.
+PUBLISH_SECONDS = 8.0
+PERSISTENT = 2
+
+
+@dataclass(frozen=True)
+class RabbitBroker:
+    """The broker on a RabbitMQ server; see ``Broker`` for what it promises."""
+
+    url: str
+    topology: Topology
+
+    @asynccontextmanager
+    async def publishing(self) -> AsyncIterator[Publish]:
+        """Keep the promise of ``Broker.publishing``."""
+        async with self._channel("publisher") as channel:
+
+            async def publish(messages: Sequence[Message]) -> set[str]:
+                return await self._publish(channel, messages)
+
+            yield publish
+
+    @asynccontextmanager
+    async def consuming(self, limit: int) -> AsyncIterator[Receive]:
+        """Keep the promise of ``Broker.consuming``."""
+        # A connection that publishes is blocked when the server runs out of memory or disk; what
+        # consumes must go on then, for it is what makes room.
+        async with self._channel("consumer") as channel, self._channel("set aside") as aside:
+            session = _Session(channel, aside, self.topology, limit)
+            await session.begin()
+            try:
+                yield session.receive
+            finally:
+                await session.end()
+
+    @asynccontextmanager
+    async def _channel(self, purpose: str) -> AsyncIterator[AbstractChannel]:
+        """Open a connection and a channel, with everything declared, for a body."""
+        with as_unavailable("cannot be reached"), step():
+            connection = await aiormq.connect(connection_url(self.url, f"clinic {purpose}"))
+        try:
+            with as_unavailable("cannot be used"), step():
+                channel = await connection.channel(publisher_confirms=True)
+                await self._declare(channel)
+            yield channel
+        finally:
+            await close(connection)
+
+    async def _declare(self, channel: AbstractChannel) -> None:
+        try:
+            await declare(channel, self.topology)
+        except ChannelPreconditionFailed as error:
+            raise BrokerUnavailable(explain_misfit(str(error))) from None
+
+    async def _publish(self, channel: AbstractChannel, messages: Sequence[Message]) -> set[str]:
+        """Publish all at once on one channel, and wait for the confirmations of all."""
+        if channel.is_closed:
+            raise BrokerUnavailable("RabbitMQ has closed the connection")
+        stored: set[str] = set()
+        failures: list[BrokerUnavailable] = []
+
+        async def publish(message: Message) -> None:
+            try:
+                await publish_one(channel, self.topology.main, message)
+                stored.add(message.id)
+            except BrokerUnavailable as failure:
+                failures.append(failure)
+
+        async with anyio.create_task_group() as tasks:
+            for message in messages:
+                tasks.start_soon(publish, message)
+        if failures and not stored:
+            raise failures[0]
+        return stored
+
+
+async def publish_one(
+    channel: AbstractChannel,
+    queue: str,
+    message: Message,
+    headers: dict[str, Any] | None = None,
+) -> None:
+    """Publish a message into a queue by its name, and wait until the broker has stored it.
+
+    Raises:
+        BrokerUnavailable: it has not, or nobody knows.
+    """
+    properties = Basic.Properties(
+        content_type="application/cloudevents+json",
+        delivery_mode=PERSISTENT,
+        message_id=message.id or None,
+        message_type=message.type or None,
+        headers={"subject": message.subject, **(headers or {})},
+    )
+    with as_unavailable("does not confirm what is published"), anyio.fail_after(PUBLISH_SECONDS):
+        confirmation = await channel.basic_publish(
+            message.body.encode("utf-8", "surrogateescape"),
+            routing_key=queue,
+            properties=properties,
+            mandatory=True,  # what fits no queue would else be confirmed, and thrown away
+        )
+    if not isinstance(confirmation, Basic.Ack):
+        raise BrokerUnavailable("RabbitMQ does not take what is published")
+
+
+class _Session:
+    """One consumer's session: what has arrived, and what of it is not settled yet."""
+
+    def __init__(
+        self, channel: AbstractChannel, aside: AbstractChannel, topology: Topology, limit: int
+    ) -> None:
+        self._channel = channel
+        self._aside = aside
+        self._topology = topology
+        self._limit = limit
+        self._arrived: deque[DeliveredMessage] = deque()
+        self._news = asyncio.Event()
+        self._over = ""
+        self._tag: str | None = None
+        self._endings: list[asyncio.Future[Any]] = []
+        self.unsettled: set[int] = set()
+
+    async def begin(self) -> None:
+        """Start consuming, and watch for every way in which that may end."""
+        self._channel.on_consumer_cancel_callbacks.add(self._on_cancel)
+        for thing in (self._channel, self._channel.connection):
+            ending = asyncio.ensure_future(thing.closing)
+            ending.add_done_callback(self._on_closed)
+            self._endings.append(ending)
+        with as_unavailable("cannot be consumed from"), step():
+            # Twice the batch: one is worked on while the next one is on its way.
+            await self._channel.basic_qos(prefetch_count=2 * self._limit)
+            ok = await self._channel.basic_consume(self._topology.main, self._on_message)
+        self._tag = ok.consumer_tag
+
+    async def receive(self) -> Sequence["_Delivery"]:
+        while not self._arrived or self._over:
+            if self._over:
+                raise BrokerUnavailable(self._over)
+            self._news.clear()
+            await self._news.wait()
+        count = min(self._limit, len(self._arrived))
+        return [self._delivery(self._arrived.popleft()) for _ in range(count)]
+
+    async def end(self) -> None:
+        """Give back what was not settled, without a death."""
+        for ending in self._endings:
+            ending.remove_done_callback(self._on_closed)
+            ending.cancel()
+        if self._over or self._channel.is_closed:
+            return  # the server has taken everything back already
+        with contextlib.suppress(BrokerUnavailable), as_unavailable("does not answer"), step():
+            if self._tag is not None:
+                await self._channel.basic_cancel(self._tag)
+            # Not left to the closing of the channel: RabbitMQ counts that as a failed delivery.
+            for tag in sorted(self.unsettled):
+                await self._channel.basic_nack(tag, requeue=True)
+
+    async def _on_message(self, message: DeliveredMessage) -> None:
+        self.unsettled.add(int(message.delivery_tag or 0))
+        self._arrived.append(message)
+        self._news.set()
+
+    def _on_cancel(self, _frame: object) -> None:
+        self._end_with("RabbitMQ has ended the consumer: its queue was deleted, or moved")
+
+    def _on_closed(self, ending: asyncio.Future[Any]) -> None:
+        error = None if ending.cancelled() else ending.exception()
+        self._end_with(f"RabbitMQ has closed the connection: {type(error).__name__}")
+
+    def _end_with(self, reason: str) -> None:
+        self._over = self._over or reason
+        self._news.set()
+
+    def _delivery(self, message: DeliveredMessage) -> "_Delivery":
+        properties = message.header.properties
+        headers = properties.headers or {}
+        subject = headers.get("subject")
+        return _Delivery(
+            self,
+            int(message.delivery_tag or 0),
+            Message(
+                id=properties.message_id or "",
+                type=properties.message_type or "",
+                subject=subject if isinstance(subject, str) else "",
+                body=message.body.decode("utf-8", "surrogateescape"),
+            ),
+            self._topology.deaths(headers),
+        )
+
+    async def acknowledge(self, tag: int) -> None:
+        with as_unavailable("does not answer"), step():
+            await self._channel.basic_ack(tag, wait=False)
+        self.unsettled.discard(tag)
+
+    async def reject(self, tag: int) -> None:
+        with as_unavailable("does not answer"), step():
+            await self._channel.basic_nack(tag, requeue=False, wait=False)
+        self.unsettled.discard(tag)
+
+    async def set_aside(self, message: Message, reason: str, attempts: int) -> None:
+        headers = {"x-reason": reason[:LONGEST_REASON], "x-attempts": attempts}
+        await publish_one(self._aside, self._topology.not_solved, message, headers)
+
+
+@dataclass(frozen=True)
+class _Delivery:
+    """A message that waits for its acknowledgement; see ``Delivery``."""
+
+    session: _Session
+    tag: int
+    message: Message
+    deaths: int
+
+    async def solved(self) -> None:
+        await self.session.acknowledge(self.tag)
+
+    async def retry(self) -> None:
+        await self.session.reject(self.tag)
+
+    async def not_solved(self, reason: str) -> None:
+        # First there, then gone from here: in between it is twice, never not at all.
+        await self.session.set_aside(self.message, reason, self.deaths + 1)
+        await self.session.acknowledge(self.tag)
+
+
+async def close(connection: AbstractConnection) -> None:
+    """Close a connection; one that does not answer is given up after a while."""
+    with contextlib.suppress(BrokerUnavailable), as_unavailable("does not answer"), step():
+        await connection.close()
+
+
+@contextlib.contextmanager
+def step() -> Iterator[None]:
+    """Give the body a deadline, and let it finish although its task is cancelled.
+
+    aiormq closes the whole channel when a call on it is cancelled (STACK 1.3).
+    """
+    with anyio.CancelScope(shield=True), anyio.fail_after(STEP_SECONDS):
+        yield
+
+
+@contextlib.contextmanager
+def as_unavailable(what: str) -> Iterator[None]:
+    """Turn all that aiormq raises into ``BrokerUnavailable``."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        # What aiormq raises into whoever waits when the server goes silent; a task that is really
+        # being cancelled counts it (STACK 1.1).
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise BrokerUnavailable(f"RabbitMQ {what}: it went silent") from error
+    except BrokerUnavailable:
+        raise
+    except DeliveryError as error:
+        raise BrokerUnavailable(f"RabbitMQ does not take what is published: {error!r}") from error
+    # RuntimeError is what aiormq says of channels and connections that are closed.
+    except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
+        raise BrokerUnavailable(f"RabbitMQ {what}: {type(error).__name__}") from error
+
+
+async def declare(channel: AbstractChannel, topology: Topology) -> None:
+    """Declare all queues, exchanges and bindings; what stands already is left as it is."""
+    await channel.exchange_declare(topology.main_exchange, exchange_type="direct", durable=True)
+    await channel.exchange_declare(
+        topology.dead_letter_exchange, exchange_type="fanout", durable=True
+    )
+    for queue, arguments in topology.arguments().items():
+        await channel.queue_declare(queue, durable=True, arguments=arguments)
+    for queue, exchange in (
+        (topology.main, topology.main_exchange),
+        (topology.dead_letter, topology.dead_letter_exchange),
+    ):
+        await channel.queue_bind(queue, exchange, routing_key=queue)

@@ -1,0 +1,26 @@
+"""What becomes of a message that was tried: the whole retry policy."""
+
+from clinic.messaging.broker import Delivery
+from clinic.messaging.message import Unreadable
+
+
+async def settle(delivery: Delivery, failure: Exception | None, death_limit: int) -> bool:
+    """Bring a delivery to its end; return whether that is the end of its message, too.
+
+    Handled: solved. Unreadable: not solved, since no further try can help. Failed: retry, until the
+    message has died ``death_limit`` times; its next failure makes it not solved. That we could not
+    work at all is nobody's failure and never comes here: such a delivery goes back unsettled.
+    """
+    match failure:
+        case None:
+            await delivery.solved()
+        case Unreadable():
+            await delivery.not_solved(f"unreadable: {failure}")
+        case _ if delivery.deaths >= death_limit:
+            # Only its type: what an unknown exception says may quote what it choked on.
+            kind = type(failure).__name__
+            await delivery.not_solved(f"failed {delivery.deaths + 1} times, at last with {kind}")
+        case _:
+            await delivery.retry()
+            return False
+    return True

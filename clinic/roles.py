@@ -1,0 +1,125 @@
+"""Which services each role runs, and what they are made of."""
+
+import datetime
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import anyio
+from starlette.routing import Route
+
+from clinic import __version__
+from clinic.analytics.recording import Ledger
+from clinic.analytics.routes import analytics_routes
+from clinic.appointments.booking import Desk
+from clinic.appointments.routes import REFUSALS, appointment_routes
+from clinic.database import Database, DatabaseUnavailable, open_database, read_database_url
+from clinic.messaging.broker import Broker
+from clinic.messaging.consumer import Consumer
+from clinic.messaging.embedded import EmbeddedBroker
+from clinic.messaging.outbox import Outbox
+from clinic.messaging.rabbitmq import RabbitBroker
+from clinic.messaging.topology import QueueType, Topology, connection_url
+from clinic.settings import Role, Settings
+from clinic.supervisor import Service, Supervisor, stopped_by_signals
+from clinic.web.application import application
+from clinic.web.health import Health, health_routes
+from clinic.web.server import HttpServer
+
+log = logging.getLogger(__name__)
+
+# Orchestrators commonly wait for a health check no longer than 5 s.
+PING_SECONDS = 2.0
+
+
+def check(settings: Settings) -> None:
+    """Have the rooms below judge the settings that only they understand, before anything starts.
+
+    Raises:
+        BadDatabaseURL: what names the database cannot be understood.
+        BadBrokerURL: what names RabbitMQ cannot be understood.
+    """
+    read_database_url(settings.database_url)
+    if settings.amqp_url is not None:
+        connection_url(settings.amqp_url, "clinic")
+
+
+async def run(settings: Settings, listener: socket.socket) -> bool:
+    """Run the services of the role until asked to stop; return whether all stopped in time.
+
+    Raises:
+        GaveUp: a service went on failing.
+    """
+    async with open_database(settings.database_url) as database:
+        supervisor = Supervisor(
+            services(settings, database, listener, lambda: health(supervisor, database)),
+            grace_seconds=settings.grace_seconds,
+        )
+        async with stopped_by_signals(supervisor):
+            address = f"http://{settings.host}:{settings.port}"
+            log.info("clinic %s, role %s, on %s", __version__, settings.role, address)
+            return await supervisor.run()
+
+
+def services(
+    settings: Settings,
+    database: Database,
+    listener: socket.socket,
+    look: Callable[[], Awaitable[Health]],
+) -> list[Service]:
+    """Return the services of the role."""
+    broker = open_broker(settings, database)
+    outbox = Outbox(database, settings.again_after)
+    desk = Desk(database, outbox, settings.zone, settings.visit_minutes)
+    ledger = Ledger(database)
+    consumer = Consumer(
+        broker, outbox, ledger.record, settings.death_limit, settings.error_probability
+    )
+
+    def http(*routes: Route) -> Service:
+        app = application([*routes, *health_routes(look)], REFUSALS)
+        return Service("http", HttpServer(app, listener, settings.grace_seconds).run)
+
+    api = http(*appointment_routes(desk), *analytics_routes(database))
+    # Bookings go on while the broker is away, so the API is of use without its relay.
+    relay = Service("relay", partial(outbox.relay, broker), essential=False)
+    match settings.role:
+        case Role.API:
+            return [api, relay]
+        case Role.CONSUMER:
+            return [http(), Service("consumer", consumer.run)]
+        case Role.ALL:
+            return [api, relay, Service("consumer", consumer.run, essential=False)]
+
+
+def open_broker(settings: Settings, database: Database) -> Broker:
+    """Return RabbitMQ, if it is named, or the broker in our own database."""
+    if settings.amqp_url is None:
+        return EmbeddedBroker(
+            database,
+            ttl=datetime.timedelta(milliseconds=settings.ttl_ms),
+            lease=datetime.timedelta(seconds=settings.lease_seconds),
+        )
+    topology = Topology(
+        main=settings.main_queue,
+        main_exchange=settings.main_exchange,
+        dead_letter=settings.dead_letter_queue,
+        dead_letter_exchange=settings.dead_letter_exchange,
+        not_solved=settings.not_solved_queue,
+        ttl_ms=settings.ttl_ms,
+        queue_type=QueueType(settings.queue_type),
+    )
+    return RabbitBroker(settings.amqp_url, topology)
+
+
+async def health(supervisor: Supervisor, database: Database) -> Health:
+    """Return how the process is."""
+    parts = {name: str(state) for name, state in supervisor.states.items()}
+    try:
+        with anyio.fail_after(PING_SECONDS):
+            await database.ping()
+        parts["database"] = "up"
+    except (DatabaseUnavailable, TimeoutError):
+        parts["database"] = "down"
+    return Health(ready=supervisor.working and parts["database"] == "up", parts=parts)

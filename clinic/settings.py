@@ -1,0 +1,197 @@
+"""The settings: flags, then the environment, then ``.env``, then defaults; read once."""
+
+import datetime
+import difflib
+import zoneinfo
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from dotenv import dotenv_values
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENV_FILE = Path(".env")
+
+
+class BadSetting(Exception):
+    """A setting cannot be used; the message names it and says what it must be, never its value."""
+
+
+class Role(StrEnum):
+    """What a process does."""
+
+    ALL = "all"
+    """Everything: a whole clinic in one process."""
+    API = "api"
+    """Serve HTTP, and relay events to the broker."""
+    CONSUMER = "consumer"
+    """Record events for analytics; serves only its health over HTTP."""
+
+
+class LogLevel(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def read_zone(value: object) -> object:
+    """Return the time zone of a name such as Europe/Moscow."""
+    try:
+        return zoneinfo.ZoneInfo(value) if isinstance(value, str) else value
+    except (OSError, ValueError, zoneinfo.ZoneInfoNotFoundError):
+        raise PydanticCustomError(
+            "zone", "must be a time zone such as Europe/Moscow, or UTC"
+        ) from None
+
+
+def setting(name: str, default: Any) -> Any:
+    """Return a field that is set by the environment variable of this name."""
+    return Field(default=default, validation_alias=AliasChoices(name))
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+QueueName = Annotated[str, Field(min_length=1, max_length=255)]
+
+
+class Settings(BaseSettings):
+    """All settings; ``.env.example`` explains each."""
+
+    model_config = SettingsConfigDict(
+        env_file=ENV_FILE,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+    )
+
+    role: Role = setting("CLINIC_ROLE", Role.ALL)
+    host: str = setting("CLINIC_HOST", "127.0.0.1")
+    given_port: Port | None = setting("CLINIC_PORT", None)
+    zone: Annotated[zoneinfo.ZoneInfo, BeforeValidator(read_zone)] = setting(
+        "CLINIC_TIMEZONE", zoneinfo.ZoneInfo("UTC")
+    )
+    grace_seconds: Annotated[float, Field(ge=0, le=3600)] = setting("CLINIC_GRACE_SECONDS", 10.0)
+    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = setting("CLINIC_LEASE_SECONDS", 30.0)
+    log_level: LogLevel = setting("CLINIC_LOG_LEVEL", LogLevel.INFO)
+    visit_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = setting("VISIT_MINUTES", 15)
+
+    given_database_url: SecretStr | None = setting("DATABASE_URL", None)
+    db_host: str | None = setting("DB_HOST", None)
+    db_port: Port = setting("DB_PORT", 5432)
+    db_name: str = setting("DB_NAME", "clinic")
+    db_user: str = setting("DB_USER", "clinic")
+    db_pass: SecretStr | None = setting("DB_PASS", None)
+
+    given_amqp_url: SecretStr | None = setting("AMQP_URL", None)
+    rmq_host: str | None = setting("RMQ_HOST", None)
+    rmq_port: Port = setting("RMQ_PORT", 5672)
+    rmq_user: str = setting("RMQ_USER", "guest")
+    rmq_pass: SecretStr = setting("RMQ_PASS", SecretStr("guest"))
+
+    queue_type: Literal["quorum", "classic"] = setting("CLINIC_QUEUE_TYPE", "quorum")
+    main_queue: QueueName = setting("RMQ_FOR_RETRIES", "rmq-for-retries")
+    main_exchange: QueueName = setting("RMX_FOR_RETRIES", "rmx-for-retries")
+    dead_letter_queue: QueueName = setting("DLQ_FOR_RETRIES", "dlq-for-retries")
+    dead_letter_exchange: QueueName = setting("DLX_FOR_RETRIES", "dlx-for-retries")
+    not_solved_queue: QueueName = setting("RMQ_NOT_SOLVED", "rmq-not-solved")
+    # RabbitMQ keeps a TTL in 32 bits: https://www.rabbitmq.com/docs/ttl
+    ttl_ms: Annotated[int, Field(ge=1, le=2**32 - 1)] = setting("TTL_FOR_RETRIES", 10_000)
+    death_limit: Annotated[int, Field(ge=0, le=1000)] = setting("DEATH_LIMIT", 3)
+    republish_seconds: Annotated[float, Field(ge=1)] | None = setting(
+        "CLINIC_REPUBLISH_SECONDS", None
+    )
+    error_probability: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = setting(
+        "ERROR_PROBABILITY", 0.0
+    )
+
+    @property
+    def port(self) -> int:
+        """The port that was set, or the role's own."""
+        return self.given_port or (8001 if self.role is Role.CONSUMER else 8000)
+
+    @property
+    def again_after(self) -> datetime.timedelta:
+        """After how long an event that was published and is not settled is published again.
+
+        Unless set: ten times what all its retries may take, and a minute at least.
+        """
+        retries = (self.death_limit + 1) * self.ttl_ms / 1000
+        return datetime.timedelta(seconds=self.republish_seconds or max(60, 10 * retries))
+
+    @property
+    def database_url(self) -> str:
+        """Where the database is: PostgreSQL, if it is named, or a file here."""
+        if self.given_database_url:
+            return self.given_database_url.get_secret_value()
+        if not self.db_host:
+            return "sqlite:///clinic.db"
+        login = _login(self.db_user, self.db_pass)
+        return f"postgresql://{login}{_host(self.db_host)}:{self.db_port}/{_quoted(self.db_name)}"
+
+    @property
+    def amqp_url(self) -> str | None:
+        """Where RabbitMQ is, or None if messages are kept in the database."""
+        if self.given_amqp_url:
+            return self.given_amqp_url.get_secret_value()
+        if not self.rmq_host:
+            return None
+        login = _login(self.rmq_user, self.rmq_pass)
+        return f"amqp://{login}{_host(self.rmq_host)}:{self.rmq_port}/"
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _login(user: str, password: SecretStr | None) -> str:
+    secret = f":{_quoted(password.get_secret_value())}" if password else ""
+    return f"{_quoted(user)}{secret}@"
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def read_settings(flags: Mapping[str, Any]) -> Settings:
+    """Return the settings; ``flags`` are those given on the command line, by setting's name.
+
+    Raises:
+        BadSetting: one is misspelt or impossible.
+    """
+    known = [
+        str(name)
+        for field in Settings.model_fields.values()
+        if isinstance(field.validation_alias, AliasChoices)
+        for name in field.validation_alias.choices
+    ]
+    try:
+        names_in_file = dotenv_values(ENV_FILE)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{ENV_FILE} cannot be read: {error}") from error
+    for name in names_in_file:
+        # Other programs may keep settings of theirs in the same file; a near miss is no other's.
+        close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.85)
+        if close and name.upper() != close[0]:
+            raise BadSetting(f"{name} in {ENV_FILE} is no setting; did you mean {close[0]}?")
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        sentences = [
+            f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}"
+            for one in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        raise BadSetting("; ".join(sentences)) from None

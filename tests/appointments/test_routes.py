@@ -1,0 +1,332 @@
+"""Appointments over HTTP: the contract that clients hold, and everything they may get wrong."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.process.clinic import ClinicProcess
+
+SENT = {
+    "patient_name": "Иван Иванов",
+    "office_number": "221B",
+    "date_time": "2025-12-01T15:30:00",
+}
+PATHS = ["/appointment", "/appointment/"]
+
+
+def post(clinic: ClinicProcess, content: bytes | str, **headers: str) -> httpx.Response:
+    return clinic.http.post(
+        "/appointment",
+        content=content,
+        headers={"Content-Type": "application/json"}
+        | {name.replace("_", "-"): value for name, value in headers.items()},
+    )
+
+
+def listed(clinic: ClinicProcess) -> list[dict[str, Any]]:
+    answer: list[dict[str, Any]] = clinic.http.get("/appointment").json()
+    return answer
+
+
+def refused(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """Check that an answer is a problem of the given status, and return it."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    return problem
+
+
+def wrong(answer: httpx.Response) -> dict[str, str]:
+    """Check that an answer names wrong fields, and return what is wrong with each."""
+    problem = refused(answer, 422)
+    return {error["pointer"]: error["detail"] for error in problem["errors"]}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_confirmation_is_what_was_sent_plus_the_id(clinic: ClinicProcess, path: str) -> None:
+    answer = clinic.http.post(path, json=SENT)
+    assert answer.status_code == 201
+    assert answer.headers["content-type"] == "application/json"
+    assert list(answer.json().items()) == [("id", answer.json()["id"]), *SENT.items()]
+    assert answer.headers["location"] == f"/appointment/{answer.json()['id']}"
+    full = SENT | {
+        "id": answer.json()["id"],
+        "doctor_name": None,
+        "appointment_datetime": SENT["date_time"],
+        "duration_minutes": 15,
+    }
+    assert clinic.http.get(answer.headers["location"]).json() == full
+    assert full in listed(clinic)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_list_is_a_plain_json_list_of_everything(clinic: ClinicProcess, path: str) -> None:
+    first, second = (clinic.book(number).json()["id"] for number in range(2))
+    answer = clinic.http.get(path)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    ids = [appointment["id"] for appointment in answer.json()]
+    assert ids == sorted(ids)
+    assert {first, second} <= set(ids)
+    assert clinic.http.head(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("extra", "stored"),
+    [
+        ({"doctor_name": "Доктор Ватсон"}, {"doctor_name": "Доктор Ватсон"}),
+        ({"doctor_name": None}, {"doctor_name": None}),
+        ({"duration_minutes": 45}, {"duration_minutes": 45}),
+        ({"duration_minutes": None}, {"duration_minutes": 15}),
+        ({"date_time": "2025-12-01 15:30"}, {"date_time": "2025-12-01T15:30:00"}),
+        ({"date_time": "2025-12-01T15:30:00Z"}, {"date_time": "2025-12-01T16:30:00"}),
+        ({"date_time": "2025-12-01T15:30:00.5"}, {"date_time": "2025-12-01T15:30:00.500000"}),
+        ({"office_number": " 221B "}, {"office_number": "221B"}),
+        ({"patient_name": "Андрей"}, {"patient_name": "Андрей"}),
+        ({"patient_name": "👩‍⚕️" * 50}, {"patient_name": "👩‍⚕️" * 50}),
+        ({"patient_name": "ж" * 200}, {"patient_name": "ж" * 200}),
+        (
+            {"appointment_datetime": SENT["date_time"]},
+            {"appointment_datetime": SENT["date_time"]},
+        ),
+    ],
+)
+def test_what_is_sent_is_confirmed_as_sent_and_stored_in_one_form(
+    clinic: ClinicProcess, extra: dict[str, Any], stored: dict[str, Any]
+) -> None:
+    answer = clinic.http.post("/appointment", json=SENT | extra)
+    assert answer.status_code == 201
+    assert answer.json() == {"id": answer.json()["id"]} | SENT | extra
+    record = clinic.http.get(answer.headers["location"]).json()
+    assert record["date_time"] == record["appointment_datetime"]
+    assert record.items() >= stored.items()
+
+
+def test_the_older_name_of_the_time_is_taken(clinic: ClinicProcess) -> None:
+    sent = {name: value for name, value in SENT.items() if name != "date_time"}
+    sent["appointment_datetime"] = SENT["date_time"]
+    answer = clinic.http.post("/appointment", json=sent)
+    assert answer.json() == {"id": answer.json()["id"]} | sent
+    assert clinic.http.get(answer.headers["location"]).json()["date_time"] == SENT["date_time"]
+
+
+@pytest.mark.parametrize(
+    ("change", "errors"),
+    [
+        ({"patient_name": ""}, {"#/patient_name": "must not be empty"}),
+        ({"patient_name": " \u3000"}, {"#/patient_name": "must not be empty"}),
+        ({"patient_name": "ж" * 201}, {"#/patient_name": "must have at most 200 characters"}),
+        ({"patient_name": 7}, {"#/patient_name": "must be text"}),
+        ({"patient_name": None}, {"#/patient_name": "must be text"}),
+        ({"patient_name": ["a"]}, {"#/patient_name": "must be text"}),
+        (
+            {"patient_name": "a\u0000b"},
+            {"#/patient_name": "must be one line of text, without control characters"},
+        ),
+        (
+            {"office_number": "a\nb"},
+            {"#/office_number": "must be one line of text, without control characters"},
+        ),
+        (
+            {"doctor_name": "a\u202eb"},
+            {"#/doctor_name": "must be one line of text, without control characters"},
+        ),
+        ({"office_number": 221}, {"#/office_number": "must be text"}),
+        ({"office_number": "1" * 51}, {"#/office_number": "must have at most 50 characters"}),
+        ({"doctor_name": ""}, {"#/doctor_name": "must not be empty"}),
+        ({"duration_minutes": 0}, {"#/duration_minutes": "must be from 1 to 1440 minutes"}),
+        ({"duration_minutes": 10**400}, {"#/duration_minutes": "must be from 1 to 1440 minutes"}),
+        ({"duration_minutes": 1.5}, {"#/duration_minutes": "must be a whole number"}),
+        ({"duration_minutes": True}, {"#/duration_minutes": "must be a whole number"}),
+        ({"duration_minutes": "15"}, {"#/duration_minutes": "must be a whole number"}),
+        ({"date_time": 1764603000}, {"#/date_time": "must be a date and time, as text"}),
+        (
+            {"date_time": "2026-03-29T02:30:00"},
+            {"#/date_time": "is skipped by the clocks of Europe/Berlin, which go forward over it"},
+        ),
+        ({"date_time": "2025-02-29T10:00:00"}, {"#/date_time": "is no date and time that exists"}),
+        ({"Иван Иванов": 1, "b": 2}, {"#": "has fields that mean nothing here: 2"}),
+        (
+            {"appointment_datetime": "2025-12-01T15:31:00"},
+            {"#": "has fields that mean nothing here: 1"},
+        ),
+    ],
+)
+def test_a_wrong_field_is_named_and_nothing_stored(
+    clinic: ClinicProcess, change: dict[str, Any], errors: dict[str, str]
+) -> None:
+    before = listed(clinic)
+    assert wrong(clinic.http.post("/appointment", json=SENT | change)) == errors
+    assert listed(clinic) == before
+
+
+def test_all_wrong_fields_are_named_at_once(clinic: ClinicProcess) -> None:
+    assert wrong(post(clinic, "{}")) == {
+        "#/patient_name": "is required",
+        "#/office_number": "is required",
+        "#/date_time": "is required",
+    }
+    assert set(wrong(post(clinic, '{"patient_name": 1, "office_number": "", "x": 1}'))) == {
+        "#/patient_name",
+        "#/office_number",
+        "#/date_time",
+        "#",
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"not json",
+        b'{"patient_name": "a",}',
+        b'{"patient_name": NaN}',
+        b'{"patient_name": Infinity}',
+        b'{"patient_name": "\xff\xfe"}',
+        b'{"patient_name": "\xed\xa0\x80"}',
+        b'{"patient_name": "\xc0\x80"}',
+        b'{"patient_name": "\\ud800"}',
+        b'{"patient_name": "a\nb"}',
+        b"\xef\xbb\xbf{}",
+        json.dumps(SENT).encode("utf-16"),
+        b"[" * 60_000,
+        b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+    ],
+)
+def test_what_is_no_json_in_utf8_is_refused(clinic: ClinicProcess, body: bytes) -> None:
+    before = listed(clinic)
+    refused(post(clinic, body), 400)
+    assert listed(clinic) == before
+
+
+@pytest.mark.parametrize("body", ["null", "[]", "1", '"text"', "true", "[[]]"])
+def test_json_that_is_no_object_is_refused(clinic: ClinicProcess, body: str) -> None:
+    assert wrong(post(clinic, body)) == {"#": "must be a JSON object"}
+
+
+def test_of_a_field_that_stands_twice_the_last_counts(clinic: ClinicProcess) -> None:
+    body = json.dumps(SENT)[:-1] + ', "office_number": "last"}'
+    assert post(clinic, body).json()["office_number"] == "last"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", "multipart/form-data"],
+)
+def test_another_content_type_is_refused(clinic: ClinicProcess, content_type: str) -> None:
+    refused(post(clinic, json.dumps(SENT), Content_Type=content_type), 415)
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
+def test_json_by_other_names_is_taken(clinic: ClinicProcess, content_type: str) -> None:
+    assert post(clinic, json.dumps(SENT), Content_Type=content_type).status_code == 201
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("path", PATHS)
+def test_another_method_is_refused_with_the_right_ones(
+    clinic: ClinicProcess, method: str, path: str
+) -> None:
+    answer = clinic.http.request(method, path)
+    refused(answer, 405)
+    allowed = {name.strip() for name in answer.headers["allow"].split(",")}
+    assert allowed == {"GET", "HEAD", "POST"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/appointments",
+        "/appointment//",
+        "/appointment/0",
+        "/appointment/999999999",
+        "/appointment/-1",
+        "/appointment/1x",
+        "/appointment/%00",
+        "/appointment/%ff",
+        "/appointment/" + "9" * 5000,
+        "/appointment/٣",
+    ],
+)
+def test_what_does_not_exist_is_not_found(clinic: ClinicProcess, path: str) -> None:
+    refused(clinic.http.get(path), 404)
+
+
+def test_a_body_over_64_kib_is_refused(clinic: ClinicProcess) -> None:
+    largest = json.dumps(SENT | {"patient_name": ""})
+    fill = "x" * (64 * 1024 - len(largest))
+    assert refused(post(clinic, json.dumps(SENT | {"patient_name": fill})), 422)
+    refused(post(clinic, json.dumps(SENT | {"patient_name": fill + "x"})), 413)
+
+
+@pytest.mark.parametrize("kib", [65, 500, 900])
+def test_a_client_that_is_still_sending_a_large_body_sees_the_answer(
+    clinic: ClinicProcess, kib: int
+) -> None:
+    refused(post(clinic, b" " * kib * 1024), 413)
+
+
+@pytest.mark.parametrize("kib", [65, 500, 900])
+def test_a_body_over_64_kib_without_a_length_is_refused(clinic: ClinicProcess, kib: int) -> None:
+    chunks = (b" " * 1024 for _ in range(kib))
+    answer = clinic.http.post(
+        "/appointment", content=chunks, headers={"Content-Type": "application/json"}
+    )
+    refused(answer, 413)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+field_values = json_values | st.sampled_from(list(SENT.values()))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    body=st.fixed_dictionaries(
+        {},
+        optional=dict.fromkeys(
+            (*SENT, "doctor_name", "duration_minutes", "appointment_datetime", "id"), field_values
+        ),
+    )
+    | json_values
+)
+@example(body=SENT)
+def test_no_json_gets_a_500(clinic: ClinicProcess, body: object) -> None:
+    answer = post(clinic, json.dumps(body))
+    assert answer.status_code in (201, 400, 422)
+
+
+@settings(max_examples=100, deadline=None)
+@given(body=st.binary(max_size=2000))
+def test_no_bytes_get_a_500(clinic: ClinicProcess, body: bytes) -> None:
+    assert post(clinic, body).status_code in (400, 422)
+
+
+@settings(max_examples=100, deadline=None)
+@given(name=st.text(min_size=1, max_size=200))
+def test_any_text_is_stored_as_it_is_or_refused(clinic: ClinicProcess, name: str) -> None:
+    answer = clinic.http.post(
+        "/appointment",
+        content=json.dumps(SENT | {"patient_name": name}),
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.status_code in (201, 400, 422)
+    if answer.status_code == 201:
+        assert answer.json()["patient_name"] == name
+        assert clinic.http.get(answer.headers["location"]).status_code == 200

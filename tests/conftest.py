@@ -1,0 +1,147 @@
+"""What tests stand on: real databases and brokers, each checked for leaks when it is left."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clinic.database import Database, Dialect, migrate, open_database
+from tests.process.clinic import ClinicProcess, running
+from tests.servers import Postgres, Rabbit, ServerMissing
+
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def make_database(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[Dialect], str]]:
+    """Make databases of the test's own, migrated; none may have a connection left at the end."""
+    made: list[str] = []
+
+    def make(dialect: Dialect) -> str:
+        if dialect is Dialect.SQLITE:
+            url = f"sqlite:///{tmp_path / 'clinic.db'}"
+            migrate(url)
+            return url
+        template: str = request.getfixturevalue("postgres_template")
+        server: Postgres = request.getfixturevalue("postgres")
+        made.append(f"test_{next(NUMBERS)}")
+        return server.create_database(made[-1], template)
+
+    yield make
+    for name in made:
+        server = request.getfixturevalue("postgres")
+        left = server.execute(f"select count(*) from pg_stat_activity where datname = '{name}'")
+        server.drop_database(name)
+        assert left == "0"
+
+
+@pytest.fixture(params=list(Dialect))
+def database_url(request: pytest.FixtureRequest, make_database: Callable[[Dialect], str]) -> str:
+    """A database of the test's own, of each kind."""
+    return make_database(request.param)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with open_database(database_url) as database:
+        yield database
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """Fail a test that leaves a thread behind; each open SQLite connection is one."""
+    before = set(threading.enumerate())
+    yield
+    left = [
+        thread
+        for thread in threading.enumerate()
+        # anyio and asyncio keep their worker threads for the next one who asks.
+        if thread not in before
+        and "worker" not in thread.name.lower()
+        and not thread.name.startswith("asyncio_")
+    ]
+    for thread in left:
+        thread.join(timeout=2)
+    assert not [thread for thread in left if thread.is_alive()]
+
+
+@pytest.fixture
+async def no_task_left() -> AsyncIterator[None]:
+    """Fail a test that leaves a task running."""
+    yield
+    await asyncio.sleep(0)
+    left = [task for task in asyncio.all_tasks() if "TestRunner" not in repr(task.get_coro())]
+    assert not [task for task in left if task is not asyncio.current_task()]
+
+
+@pytest.fixture(scope="session", params=list(Dialect))
+def clinic(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ClinicProcess]:
+    """One real clinic, on each kind of database, for all tests that only ask it over HTTP.
+
+    Book in offices of your own.
+    """
+    settings: dict[str, Any] = {"CLINIC_TIMEZONE": "Europe/Berlin"}
+    if request.param is Dialect.POSTGRESQL:
+        settings["DATABASE_URL"] = request.getfixturevalue("postgres").create_database("session")
+    with running(tmp_path_factory.mktemp("clinic"), **settings) as process:
+        yield process
+        assert process.stop() == 0
+        assert "Traceback" not in process.log
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One real PostgreSQL for all tests; work in databases of your own, and leave it running."""
+    server = Postgres(fsync=False)
+    start_or_skip(server)
+    with contextlib.closing(server):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: Postgres) -> str:
+    """A migrated database, to be copied."""
+    migrate(postgres.create_database("template_clinic"))
+    return "template_clinic"
+
+
+@pytest.fixture(scope="session")
+def rabbit() -> Iterator[Rabbit]:
+    """One real RabbitMQ for all tests; work in vhosts of your own, and leave it running."""
+    server = Rabbit()
+    start_or_skip(server)
+    with contextlib.closing(server):
+        yield server
+
+
+@pytest.fixture
+def vhost(rabbit: Rabbit) -> Iterator[str]:
+    """The URL of a vhost of the test's own; no connection may be left to it at the end."""
+    name = f"test-{next(NUMBERS)}"
+    yield rabbit.create_vhost(name)
+    rabbit.delete_vhost(name)
+
+
+def start_or_skip(server: Postgres | Rabbit) -> None:
+    """Start a server; where it is missing, skip the test at a desk and fail it in CI."""
+    try:
+        server.start()
+    except ServerMissing as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))

@@ -1,0 +1,191 @@
+"""What only PostgreSQL does: it goes away, and comes back."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+
+import anyio
+import asyncpg
+import pytest
+
+from clinic.database import (
+    BadDatabaseURL,
+    CannotMigrate,
+    Database,
+    DatabaseUnavailable,
+    migrate,
+    open_database,
+    utc_now,
+)
+from clinic.database.connection import CLOSING_SECONDS
+from clinic.database.postgresql import (
+    CONNECT_SECONDS,
+    MOST_CONNECTIONS,
+    STATEMENT_SECONDS,
+    PostgreSQL,
+)
+from tests.conftest import start_or_skip
+from tests.database.test_connection import INSERT, count, insert
+from tests.servers import Postgres
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """A server of this module's own, to be killed."""
+    server = Postgres()
+    start_or_skip(server)
+    migrate(server.url)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def database(server: Postgres) -> AsyncIterator[Database]:
+    if not server.running:
+        server.start()
+    async with open_database(server.url) as database:
+        yield database
+
+
+async def works_again(database: Database, seconds: float = 5) -> None:
+    with anyio.fail_after(seconds):
+        while True:
+            with suppress(DatabaseUnavailable):
+                await database.ping()
+                return
+            await anyio.sleep(0.05)
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_the_pool_heals_after_a_restart_between_requests(
+    server: Postgres, database: Database, how: str
+) -> None:
+    await database.ping()
+    server.stop() if how == "stop" else server.kill()
+    server.start()
+    await works_again(database)
+    for _ in range(2 * MOST_CONNECTIONS):
+        await database.ping()
+
+
+async def test_a_server_killed_in_a_transaction_fails_that_one_only(
+    server: Postgres, database: Database
+) -> None:
+    """With the transactions of ``databases`` this very task would fail for ever: STACK 3."""
+    before = await count(database)
+    for _ in range(3):
+        with pytest.raises(DatabaseUnavailable):
+            async with database.transaction() as connection:
+                await connection.fetch_all(INSERT, {"id": "a", "ready_at": utc_now()})
+                server.kill()
+                await connection.fetch_all(INSERT, {"id": "b", "ready_at": utc_now()})
+        server.start()
+        await works_again(database)
+    assert await count(database) == before
+    await insert(database, "c")
+    assert await count(database) == before + 1
+
+
+async def test_a_server_that_is_down_is_said_at_once(server: Postgres, database: Database) -> None:
+    server.stop()
+    began = time.monotonic()
+    with pytest.raises(DatabaseUnavailable, match=r"PostgreSQL 127\.0\.0\.1:\d+/postgres"):
+        await database.ping()
+    assert time.monotonic() - began < 1
+    with pytest.raises(CannotMigrate, match="Connection refused"):
+        migrate(server.url)
+
+
+async def test_a_frozen_server_holds_nobody_for_ever(server: Postgres, database: Database) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        async with database.snapshot() as connection:
+            server.freeze()
+            began = time.monotonic()
+            await connection.fetch_all("select 1 as one")
+    assert time.monotonic() - began < STATEMENT_SECONDS + 2 * CLOSING_SECONDS + 1
+    # Not even a new connection, with no old one to try.
+    began = time.monotonic()
+    with pytest.raises(DatabaseUnavailable):
+        await database.ping()
+    assert time.monotonic() - began < STATEMENT_SECONDS + CONNECT_SECONDS + 2
+    server.thaw()
+    await works_again(database)
+
+
+async def test_when_all_connections_are_taken_the_next_one_waits_and_is_told(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinic.database.postgresql.ACQUIRE_SECONDS", 0.3)
+    async with anyio.create_task_group() as tasks:
+        taken = anyio.Event()
+        ready = []
+
+        async def take() -> None:
+            async with database.snapshot():
+                ready.append(1)
+                await taken.wait()
+
+        for _ in range(MOST_CONNECTIONS):
+            tasks.start_soon(take)
+        while len(ready) < MOST_CONNECTIONS:
+            await anyio.sleep(0.01)
+        with pytest.raises(DatabaseUnavailable):
+            await database.ping()
+        taken.set()
+    await database.ping()
+
+
+async def test_certificates_are_verified() -> None:
+    server = Postgres(tls=True)
+    start_or_skip(server)
+    try:
+        migrate(server.tls_url)
+        async with open_database(server.tls_url) as database:
+            async with database.snapshot() as connection:
+                rows = await connection.fetch_all(
+                    "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
+                )
+            assert rows == [{"ssl": True}]
+        # The certificate is for localhost and 127.0.0.1; nobody vouches for it here.
+        unknown = server.url.replace("postgres?", "postgres") + "?sslmode=verify-full"
+        with pytest.raises(CannotMigrate, match="root certificate"):
+            migrate(unknown)
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgresql://host",
+        "postgresql://host/",
+        "postgresql://user:pa/ss@host/name",
+        "postgresql://host:port/name",
+        "postgresql://host/name?min_size=1",
+        "postgresql://host/name#x",
+    ],
+)
+async def test_a_url_that_would_be_misread_is_refused(url: str) -> None:
+    with pytest.raises(BadDatabaseURL) as refused:
+        migrate(url)
+    assert "pa/ss" not in str(refused.value)
+
+
+async def test_a_password_with_every_character_is_understood(server: Postgres) -> None:
+    if not server.running:
+        server.start()
+    server.execute("create role \"o'dd\" superuser login password 'p@ss:/?#%41'")
+    url = server.url.replace("postgres@", "o%27dd:p%40ss%3A%2F%3F%23%2541@")
+    assert migrate(url) == []
+    async with open_database(url) as database:
+        await database.ping()
+
+
+async def test_a_connection_caught_in_the_act_of_dying_is_an_outage() -> None:
+    """Seen once in some 30 kills under load, answered 500: asyncpg lost its own place."""
+    engine = PostgreSQL("postgresql://clinic@127.0.0.1:1/clinic", "PostgreSQL")
+    error = asyncpg.InternalClientError("cannot switch to state 12")
+    assert isinstance(engine.translate(error), DatabaseUnavailable)

@@ -1,0 +1,45 @@
+"""What only SQLite does: locks, and settings that it forgets."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from clinic.database import Database, DatabaseUnavailable, migrate, open_database
+from clinic.database.sqlite import SQLite
+from tests.database.test_connection import insert
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
+
+
+async def test_a_file_that_another_process_keeps_locked_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinic.database.sqlite.BUSY_SECONDS", 0.1)
+    url = f"sqlite:///{tmp_path / 'clinic.db'}"
+    migrate(url)
+    async with open_database(url) as here, open_database(url) as there:
+        async with there.transaction():
+            with pytest.raises(DatabaseUnavailable, match="database is locked"):
+                await insert(here, "a")
+        await insert(here, "a")
+
+
+async def test_a_folder_that_went_away_is_unavailable(tmp_path: Path) -> None:
+    engine = SQLite(tmp_path / "gone" / "clinic.db")
+    with pytest.raises(DatabaseUnavailable):
+        await Database(engine).ping()
+    await anyio.sleep(0.05)  # aiosqlite's thread ends after it has told of the failure
+
+
+async def test_the_settings_that_sqlite_forgets_are_made_on_each_connection(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path / 'clinic.db'}"
+    migrate(url)
+    async with open_database(url) as database, database.snapshot() as connection:
+        pragmas = {
+            name: (await connection.fetch_all(f"pragma {name}"))[0]
+            for name in ("foreign_keys", "synchronous", "journal_mode", "busy_timeout")
+        }
+    assert [next(iter(row.values())) for row in pragmas.values()] == [1, 2, "wal", 5000]

@@ -1,0 +1,136 @@
+"""The event log and its relay: nothing stays, nothing is skipped, everything is marked."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from functools import partial
+
+import anyio
+import pytest
+
+from clinic.database import Database
+from clinic.messaging.broker import BrokerUnavailable, Publish, Receive
+from clinic.messaging.embedded import EmbeddedBroker
+from clinic.messaging.message import Message
+from clinic.messaging.outbox import Outbox
+from clinic.supervisor import Patience, Service, Supervisor
+from tests.messaging.test_broker import message
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
+
+AGAIN_AFTER = timedelta(minutes=1)
+SELECT_UNPUBLISHED = "select count(*) as unpublished from event where published_at is null"
+
+
+@pytest.fixture
+def broker(database: Database) -> EmbeddedBroker:
+    return EmbeddedBroker(database, ttl=timedelta(seconds=1), lease=timedelta(seconds=30))
+
+
+async def append(outbox: Outbox, *numbers: int) -> None:
+    async with outbox.database.transaction() as connection:
+        await outbox.append(connection, [message(number) for number in numbers])
+
+
+async def unpublished(database: Database) -> int:
+    async with database.snapshot() as connection:
+        return int((await connection.fetch_all(SELECT_UNPUBLISHED))[0]["unpublished"])
+
+
+async def queued(database: Database) -> list[str]:
+    async with database.snapshot() as connection:
+        rows = await connection.fetch_all("select id from message order by position")
+    return [row["id"] for row in rows]
+
+
+@asynccontextmanager
+async def relaying(*relays: Service) -> AsyncIterator[None]:
+    supervisor = Supervisor(
+        relays,
+        grace_seconds=2,
+        patience=Patience(first_pause_seconds=0.001, longest_pause_seconds=0.01),
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(supervisor.run)
+        yield
+        supervisor.stop()
+
+
+async def until_all_published(database: Database, seconds: float = 5) -> None:
+    with anyio.fail_after(seconds):
+        while await unpublished(database):
+            await anyio.sleep(0.005)
+
+
+async def test_events_are_published_in_order_and_marked(
+    database: Database, broker: EmbeddedBroker
+) -> None:
+    outbox = Outbox(database, AGAIN_AFTER)
+    await append(outbox, *range(250))
+    async with relaying(Service("relay", partial(outbox.relay, broker))):
+        await until_all_published(database)
+    assert await queued(database) == [message(number).id for number in range(250)]
+
+
+async def test_an_event_is_relayed_as_soon_as_it_is_committed(
+    database: Database, broker: EmbeddedBroker
+) -> None:
+    outbox = Outbox(database, AGAIN_AFTER)
+    async with relaying(Service("relay", partial(outbox.relay, broker))):
+        await anyio.sleep(0.1)
+        await append(outbox, 1)
+        await until_all_published(database, seconds=0.5)
+
+
+async def test_an_event_of_a_change_that_is_rolled_back_does_not_exist(database: Database) -> None:
+    outbox = Outbox(database, AGAIN_AFTER)
+    with pytest.raises(ZeroDivisionError):
+        async with database.transaction() as connection:
+            await outbox.append(connection, [message(1)])
+            raise ZeroDivisionError
+    assert await unpublished(database) == 0
+
+
+async def test_two_relays_publish_each_event_once(
+    database: Database, broker: EmbeddedBroker
+) -> None:
+    here, there = Outbox(database, AGAIN_AFTER), Outbox(database, AGAIN_AFTER)
+    await append(here, *range(500))
+    async with relaying(
+        Service("here", partial(here.relay, broker)), Service("there", partial(there.relay, broker))
+    ):
+        await until_all_published(database)
+    assert sorted(await queued(database)) == sorted(message(number).id for number in range(500))
+
+
+class Unsteady:
+    """A broker on a real one's shoulders, over a line that breaks now and then."""
+
+    def __init__(self, broker: EmbeddedBroker) -> None:
+        self._broker = broker
+        self.calls = 0
+
+    @asynccontextmanager
+    async def publishing(self) -> AsyncIterator[Publish]:
+        async with self._broker.publishing() as publish:
+
+            async def publish_some(messages: Sequence[Message]) -> set[str]:
+                self.calls += 1
+                if self.calls % 3 == 0:
+                    raise BrokerUnavailable("the line broke")
+                return await publish(messages[::2])
+
+            yield publish_some
+
+    def consuming(self, limit: int) -> AbstractAsyncContextManager[Receive]:
+        return self._broker.consuming(limit)
+
+
+async def test_what_the_broker_did_not_store_is_published_again_at_once(
+    database: Database, broker: EmbeddedBroker
+) -> None:
+    outbox = Outbox(database, AGAIN_AFTER)
+    await append(outbox, *range(150))
+    async with relaying(Service("relay", partial(outbox.relay, Unsteady(broker)))):
+        await until_all_published(database)
+    assert sorted(await queued(database)) == sorted(message(number).id for number in range(150))

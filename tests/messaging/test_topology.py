@@ -1,0 +1,92 @@
+"""Names, arguments and headers on a RabbitMQ server."""
+
+from typing import Any
+
+import pytest
+
+from clinic.messaging.topology import BadBrokerURL, QueueType, connection_url
+from tests.messaging.test_broker import topology
+
+CLASSIC = topology(QueueType.CLASSIC, ttl_ms=1000)
+MAIN, DEAD = CLASSIC.main, CLASSIC.dead_letter
+
+
+def entry(queue: object, reason: object, count: object) -> dict[str, Any]:
+    return {"queue": queue, "reason": reason, "count": count, "exchange": "", "routing-keys": []}
+
+
+@pytest.mark.parametrize(
+    ("headers", "deaths"),
+    [
+        (None, 0),
+        ({}, 0),
+        # RabbitMQ 3.10 and 4.x, after three rounds.
+        ({"x-death": [entry(DEAD, "expired", 3), entry(MAIN, "rejected", 3)]}, 3),
+        # 4.x tells of the last round besides.
+        (
+            {
+                "x-death": [entry(MAIN, "rejected", 2), entry(DEAD, "expired", 2)],
+                "x-last-death-reason": "rejected",
+            },
+            2,
+        ),
+        ({"x-death": [entry(MAIN, "rejected", 2), entry(MAIN, "delivery_limit", 1)]}, 3),
+        ({"x-death": [entry("elsewhere", "rejected", 7)]}, 0),
+        ({"x-death": [entry(MAIN, "maxlen", 7)]}, 0),
+        # From outside anything may come.
+        ({"x-death": "rejected"}, 0),
+        ({"x-death": ["rejected", None, 3]}, 0),
+        ({"x-death": [entry(MAIN, "rejected", "3")]}, 0),
+        ({"x-death": [{}]}, 0),
+    ],
+)
+def test_deaths_are_counted_by_queue_and_reason(
+    headers: dict[str, Any] | None, deaths: int
+) -> None:
+    assert CLASSIC.deaths(headers) == deaths
+
+
+def test_classic_queues_are_declared_as_the_older_project_does() -> None:
+    assert CLASSIC.arguments() == {
+        "rmq-for-retries": {"x-dead-letter-exchange": "dlx-for-retries"},
+        "dlq-for-retries": {
+            "x-message-ttl": 1000,
+            "x-dead-letter-exchange": "rmx-for-retries",
+            "x-dead-letter-queue": "rmq-for-retries",
+        },
+        "rmq-not-solved": {},
+    }
+
+
+def test_quorum_queues_lose_nothing_between_them() -> None:
+    arguments = topology(QueueType.QUORUM).arguments()
+    for queue in (MAIN, DEAD):
+        assert arguments[queue]["x-dead-letter-strategy"] == "at-least-once"
+        assert arguments[queue]["x-overflow"] == "reject-publish"
+    assert "x-message-ttl" not in arguments[MAIN]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "rabbit",
+        "http://host",
+        "amqp://",
+        "amqp://host:port",
+        "amqp://user:pa/ss@host",
+        "amqp://user:p@host/#x",
+        "amqps://host/?no_verify_ssl=1",
+        "amqp://host/?heartbeat=0",
+    ],
+)
+def test_a_url_that_would_be_misread_is_refused(url: str) -> None:
+    with pytest.raises(BadBrokerURL) as refused:
+        connection_url(url, "test")
+    assert "pa/ss" not in str(refused.value)
+
+
+def test_every_connection_has_a_heartbeat_and_a_name() -> None:
+    assert connection_url("amqps://u:p%40@host/v%2Fh?cafile=/a b.pem", "clinic relay") == (
+        "amqps://u:p%40@host/v%2Fh?cafile=%2Fa%20b.pem&heartbeat=5&name=clinic%20relay"
+    )

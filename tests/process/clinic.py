@@ -1,0 +1,122 @@
+"""The real process: started, asked over HTTP, signalled, killed."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.servers import free_port
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 20
+
+
+class ClinicProcess:
+    """One ``python clinic.py`` in a folder of its own, its settings given by environment."""
+
+    def __init__(
+        self, folder: Path, *arguments: str, port: int | None = None, **environment: object
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._log = (folder / f"log-{self.port}-{time.monotonic_ns()}.txt").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "clinic.py"), "--port", str(self.port), *arguments],
+            cwd=folder,
+            env=clean_environment(environment),
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+        self.http = httpx.Client(base_url=self.url, timeout=10)
+
+    @property
+    def log(self) -> str:
+        """What the process has printed so far."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def until_ready(self) -> "ClinicProcess":
+        """Wait until the process says that it is ready."""
+
+        def ready() -> bool:
+            assert self.process.poll() is None, self.log
+            with contextlib.suppress(httpx.TransportError):
+                return self.http.get("/health/ready").status_code == 200
+            return False
+
+        until(ready, START_SECONDS)
+        return self
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process, and to no other."""
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 15) -> int:
+        """Wait for the process to end and return its exit status."""
+        return self.process.wait(seconds)
+
+    def stop(self) -> int:
+        """Ask the process to stop and return its exit status."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """End the process as a power cut would."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def close(self) -> None:
+        """Leave nothing of the process behind."""
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._log.close()
+
+    def book(self, number: int = 1, **fields: object) -> httpx.Response:
+        """Book an appointment; different numbers never overlap."""
+        body = {
+            "patient_name": "Иван Иванов",
+            "office_number": f"office {number}",
+            "date_time": "2027-12-01T15:30:00",
+            **fields,
+        }
+        return self.http.post("/appointment", json=body)
+
+    def totals(self) -> dict[str, int]:
+        """Return what analytics has counted."""
+        totals: dict[str, int] = self.http.get("/analytics").json()["totals"]
+        return totals
+
+
+def clean_environment(environment: Mapping[str, object]) -> dict[str, str]:
+    """Return an environment with these settings and no others."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return kept | {name: str(value) for name, value in environment.items()}
+
+
+def until(condition: Callable[[], Any], seconds: float = 10) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path, *arguments: str, port: int | None = None, **environment: object
+) -> Iterator[ClinicProcess]:
+    """Run a clinic that is ready, and leave nothing of it behind."""
+    clinic = ClinicProcess(folder, *arguments, port=port, **environment)
+    try:
+        yield clinic.until_ready()
+    finally:
+        clinic.close()

@@ -1,0 +1,73 @@
+"""Stopping: what is in hand is finished, within the grace period; a second signal ends at once."""
+
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.process.clinic import running, until
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    with running(tmp_path) as clinic:
+        assert clinic.book().status_code == 201
+        clinic.http.close()
+        clinic.signal(number)
+        assert clinic.wait(seconds=5) == 0
+        assert "Traceback" not in clinic.log
+        assert "ERROR" not in clinic.log
+
+
+def half_a_booking(port: int) -> tuple[socket.socket, bytes]:
+    body = b'{"patient_name": "a", "office_number": "1", "date_time": "2027-12-01T15:30:00"}'
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.sendall(
+        b"POST /appointment HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+    connection.sendall(body[:10])
+    return connection, body[10:]
+
+
+def test_a_request_in_hand_is_finished_and_nothing_new_accepted(tmp_path: Path) -> None:
+    with running(tmp_path) as clinic:
+        connection, rest = half_a_booking(clinic.port)
+        time.sleep(0.2)
+        clinic.signal(signal.SIGTERM)
+        until(lambda: refuses(clinic.port))
+        connection.sendall(rest)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 201 ")
+        connection.close()
+        assert clinic.wait(seconds=5) == 0
+
+
+def test_the_grace_period_is_an_end(tmp_path: Path) -> None:
+    with running(tmp_path, CLINIC_GRACE_SECONDS=2) as clinic:
+        connection, _ = half_a_booking(clinic.port)
+        time.sleep(0.2)
+        began = time.monotonic()
+        clinic.stop()
+        connection.close()
+        assert time.monotonic() - began < 4
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    with running(tmp_path, CLINIC_GRACE_SECONDS=60) as clinic:
+        connection, _ = half_a_booking(clinic.port)
+        time.sleep(0.2)
+        clinic.signal(signal.SIGTERM)
+        until(lambda: "finishing what is in hand" in clinic.log)
+        clinic.signal(signal.SIGTERM)
+        assert clinic.wait(seconds=1) == 128 + signal.SIGTERM
+        connection.close()
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False

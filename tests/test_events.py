@@ -1,0 +1,96 @@
+"""Events: CloudEvents that tell no names, and that survive the way."""
+
+import datetime
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clinic.events import AppointmentFacts, read, tell
+from clinic.messaging.message import Message, Unreadable
+
+FACTS = AppointmentFacts(
+    appointment_id=1,
+    office_number="221B",
+    doctor_name=None,
+    date_time=datetime.datetime(2025, 12, 1, 15, 30),
+    time_zone="Europe/Moscow",
+    duration_minutes=15,
+)
+EVENT = tell("appointment.booked", FACTS, datetime.datetime(2025, 11, 1, tzinfo=datetime.UTC))
+
+
+def test_the_form_is_cloudevents() -> None:
+    message = EVENT.message()
+    assert (message.id, message.type, message.subject) == (
+        EVENT.id,
+        "appointment.booked",
+        "appointment/1",
+    )
+    assert json.loads(message.body) == {
+        "specversion": "1.0",
+        "id": EVENT.id,
+        "source": "/clinic",
+        "type": "appointment.booked",
+        "subject": "appointment/1",
+        "time": "2025-11-01T00:00:00Z",
+        "datacontenttype": "application/json",
+        "data": {
+            "appointment_id": 1,
+            "office_number": "221B",
+            "doctor_name": None,
+            "date_time": "2025-12-01T15:30:00",
+            "time_zone": "Europe/Moscow",
+            "duration_minutes": 15,
+        },
+    }
+
+
+def test_what_is_read_is_what_was_told() -> None:
+    assert read(EVENT.message()) == EVENT
+    assert EVENT.data.starts_at == datetime.datetime(2025, 12, 1, 12, 30, tzinfo=datetime.UTC)
+
+
+def test_what_a_newer_clinic_adds_is_passed_over() -> None:
+    body = json.loads(EVENT.message().body)
+    body["traceparent"] = "00-1-1-00"
+    body["data"]["floor"] = 2
+    assert read(Message("", "", "", json.dumps(body))) == EVENT
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"specversion": "2.0"},
+        {"type": "appointment.forgotten"},
+        {"id": ""},
+        {"time": "2025-11-01T00:00:00"},
+        {"time": 1},
+        {"data": None},
+        {"data": {}},
+        {"data": FACTS.model_dump(mode="json") | {"time_zone": "Europe/Moskow"}},
+        {"data": FACTS.model_dump(mode="json") | {"appointment_id": "1"}},
+        {"data": FACTS.model_dump(mode="json") | {"appointment_id": 10**30}},
+    ],
+)
+def test_what_is_no_event_of_ours_is_unreadable(change: dict[str, Any]) -> None:
+    body = json.loads(EVENT.message().body) | change
+    with pytest.raises(Unreadable):
+        read(Message("", "", "", json.dumps(body)))
+
+
+@given(body=st.text() | st.recursive(st.none() | st.text(), st.lists).map(json.dumps))
+def test_no_text_is_an_error_of_ours(body: str) -> None:
+    with pytest.raises(Unreadable):
+        read(Message("", "", "", body))
+
+
+def test_why_it_is_unreadable_quotes_nothing_of_it() -> None:
+    name = "Иван Иванов"
+    body = json.dumps({"patient_name": name, "office_number": name, "date_time": name, "id": name})
+    with pytest.raises(Unreadable) as unreadable:
+        read(Message("", "", "", body))
+    assert name not in str(unreadable.value)
+    assert unreadable.value.__suppress_context__

@@ -1,0 +1,231 @@
+"""The supervisor: restart, giving up, early return, drain, second stop."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+
+from clinic.supervisor import (
+    GaveUp,
+    Lifecycle,
+    Patience,
+    Service,
+    State,
+    Supervisor,
+    Unavailable,
+)
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
+
+QUICK = Patience(first_pause_seconds=0.001, longest_pause_seconds=0.01, most_crashes=4)
+
+
+def supervise(
+    *services: Callable[[Lifecycle], Awaitable[None]], grace_seconds: float = 1
+) -> Supervisor:
+    return Supervisor(
+        [Service(run.__name__, run) for run in services],
+        grace_seconds=grace_seconds,
+        patience=QUICK,
+    )
+
+
+async def idle(lifecycle: Lifecycle) -> None:
+    lifecycle.up()
+    with lifecycle.until_stop():
+        await anyio.sleep_forever()
+
+
+async def stop_when(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
+    while not condition():
+        await anyio.sleep(0.001)
+    supervisor.stop()
+
+
+async def test_a_service_that_fails_is_started_again_and_its_failure_logged_with_its_cause(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runs = 0
+
+    async def flaky(lifecycle: Lifecycle) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise ValueError("the cause")
+        await idle(lifecycle)
+
+    supervisor = supervise(flaky)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop_when, supervisor, lambda: supervisor.working)
+        assert await supervisor.run()
+    assert runs == 2
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [str(record.exc_info[1]) for record in errors if record.exc_info] == ["the cause"]
+
+
+async def test_a_service_that_returns_early_is_started_again() -> None:
+    runs = 0
+
+    async def hasty(lifecycle: Lifecycle) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 3:
+            await idle(lifecycle)
+
+    supervisor = supervise(hasty)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop_when, supervisor, lambda: supervisor.working)
+        assert await supervisor.run()
+    assert runs == 3
+
+
+async def test_a_service_that_a_library_cancels_is_started_again() -> None:
+    """aiormq raises a bare CancelledError when a broker goes silent: STACK 1.1."""
+    runs = 0
+
+    async def cancelled_once(lifecycle: Lifecycle) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise asyncio.CancelledError
+        await idle(lifecycle)
+
+    supervisor = supervise(cancelled_once, idle)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop_when, supervisor, lambda: supervisor.working)
+        assert await supervisor.run()
+    assert runs == 2
+
+
+async def test_a_service_that_keeps_crashing_ends_all_after_the_others_drained() -> None:
+    drained = False
+
+    async def crashing(_: Lifecycle) -> None:
+        raise ValueError
+
+    async def neighbour(lifecycle: Lifecycle) -> None:
+        nonlocal drained
+        await idle(lifecycle)
+        await anyio.sleep(0.01)
+        drained = True
+
+    with pytest.raises(GaveUp, match="crashing failed 4 times in a row"):
+        await supervise(crashing, neighbour).run()
+    assert drained
+
+
+async def test_an_outage_is_waited_out_and_logged_when_it_starts_and_when_it_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    runs = 0
+
+    async def dependent(lifecycle: Lifecycle) -> None:
+        nonlocal runs
+        runs += 1
+        if runs <= 3 * QUICK.most_crashes:
+            raise Unavailable("the broker is away")
+        await idle(lifecycle)
+
+    supervisor = supervise(dependent)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop_when, supervisor, lambda: supervisor.working)
+        assert await supervisor.run()
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert messages[0].startswith("dependent: the broker is away.")
+    assert messages[1].startswith("dependent: working again after")
+
+
+async def test_crashes_between_outages_add_up() -> None:
+    runs = 0
+
+    async def both(lifecycle: Lifecycle) -> None:
+        nonlocal runs
+        runs += 1
+        lifecycle.up()
+        raise Unavailable("away") if runs % 2 else ValueError
+
+    with pytest.raises(GaveUp):
+        await supervise(both).run()
+    assert runs == 2 * QUICK.most_crashes
+
+
+async def test_stopping_lets_work_in_hand_finish() -> None:
+    finished = False
+
+    async def busy(lifecycle: Lifecycle) -> None:
+        nonlocal finished
+        lifecycle.up()
+        while not lifecycle.stopping:
+            await anyio.sleep(0.001)
+        await anyio.sleep(0.05)
+        finished = True
+
+    supervisor = supervise(busy)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop_when, supervisor, lambda: supervisor.working)
+        assert await supervisor.run()
+    assert finished
+    assert not supervisor.working
+    assert supervisor.states == {"busy": State.STOPPED}
+
+
+async def test_stopping_takes_no_longer_than_the_grace_period(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def stubborn(lifecycle: Lifecycle) -> None:
+        lifecycle.up()
+        await anyio.sleep_forever()
+
+    supervisor = supervise(stubborn, idle, grace_seconds=0.05)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop_when, supervisor, lambda: supervisor.working)
+        with anyio.fail_after(1):
+            assert not await supervisor.run()
+    assert "cut off stubborn." in caplog.text
+
+
+async def test_stopping_does_not_wait_for_a_pause_to_end() -> None:
+    async def failing(_: Lifecycle) -> None:
+        raise Unavailable("away")
+
+    supervisor = Supervisor(
+        [Service("failing", failing)],
+        grace_seconds=1,
+        patience=Patience(first_pause_seconds=1000, longest_pause_seconds=1000),
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop_when, supervisor, lambda: supervisor.states["failing"] is State.DOWN)
+        with anyio.fail_after(1):
+            assert await supervisor.run()
+
+
+async def test_an_essential_service_that_is_down_makes_the_whole_not_work() -> None:
+    async def failing(_: Lifecycle) -> None:
+        raise Unavailable("away")
+
+    supervisor = Supervisor(
+        [Service("idle", idle), Service("failing", failing, essential=False)],
+        grace_seconds=1,
+        patience=QUICK,
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop_when, supervisor, lambda: supervisor.working)
+        await supervisor.run()
+    assert not supervise(idle, failing).working
+
+
+@pytest.mark.parametrize("round_", range(10))
+async def test_fifty_starts_and_stops_leave_nothing_behind(round_: int) -> None:
+    async def one() -> None:
+        supervisor = supervise(idle, idle)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop_when, supervisor, lambda: supervisor.working or bool(round_ % 2))
+            assert await supervisor.run()
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(one)
