@@ -22,7 +22,22 @@ from pydantic import (
 
 from clinic.messaging.message import Message, Unreadable
 
-EventType = Literal["appointment.booked"]
+EventType = Literal[
+    "appointment.booked",
+    "appointment.renamed",
+    "appointment.reassigned",
+    "appointment.rescheduled",
+    "appointment.reopened",
+    "appointment.arrived",
+    "appointment.done",
+    "appointment.no_show",
+    "appointment.cancelled",
+]
+"""What happened: booked; its patient's name corrected; given to another doctor (or none); moved to
+another time, office or duration; a step back to booked; and each status that it came to."""
+
+Status = Literal["booked", "arrived", "done", "no_show", "cancelled"]
+"""How far an appointment has come."""
 
 # PostgreSQL's bigint, and what a JSON number carries safely through most programs is less.
 LARGEST_ID = 2**53
@@ -52,14 +67,22 @@ class _Strict(BaseModel):
 
 
 class AppointmentFacts(_Strict):
-    """What an event tells of its appointment; ``date_time`` is wall-clock time in ``time_zone``."""
+    """What an event tells of its appointment: how it was after what happened.
+
+    ``version`` counts the events of one appointment from 1, without gaps, so that whoever gets them
+    late or shuffled knows their order. ``date_time`` is wall-clock time in ``time_zone``;
+    ``override`` says that it was laid over others on purpose.
+    """
 
     appointment_id: Annotated[int, Field(ge=1, le=LARGEST_ID)]
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    status: Status
     office_number: Annotated[str, Field(min_length=1, max_length=50)]
     doctor_name: Annotated[str, Field(min_length=1, max_length=200)] | None
     date_time: NaiveDatetime
     time_zone: Annotated[str, AfterValidator(_known_zone)]
     duration_minutes: Annotated[int, Field(ge=1, le=24 * 60)]
+    override: bool
 
     @property
     def starts_at(self) -> datetime.datetime:
@@ -87,12 +110,17 @@ class Event(_Strict):
         )
 
 
+def subject_of(appointment_id: int) -> str:
+    """Return the subject of all events that tell of an appointment."""
+    return f"appointment/{appointment_id}"
+
+
 def tell(event_type: EventType, facts: AppointmentFacts, now: datetime.datetime) -> Event:
     """Return a new event: that this just happened."""
     return Event(
         id=str(uuid.uuid4()),
         type=event_type,
-        subject=f"appointment/{facts.appointment_id}",
+        subject=subject_of(facts.appointment_id),
         time=now,
         data=facts,
     )

@@ -12,8 +12,10 @@ from starlette.routing import Route
 from clinic import __version__
 from clinic.analytics.recording import Ledger
 from clinic.analytics.routes import analytics_routes
-from clinic.appointments.booking import Desk
-from clinic.appointments.routes import REFUSALS, appointment_routes
+from clinic.appointments.booking import Writer
+from clinic.appointments.desk import Desk
+from clinic.appointments.occupancy import OpeningHours
+from clinic.appointments.routes import REFUSALS, AppointmentRoutes
 from clinic.database import Database, DatabaseUnavailable, open_database, read_database_url
 from clinic.messaging.broker import Broker
 from clinic.messaging.consumer import Consumer
@@ -71,7 +73,10 @@ def services(
     """Return the services of the role."""
     broker = open_broker(settings, database)
     outbox = Outbox(database, settings.again_after)
-    desk = Desk(database, outbox, settings.zone, settings.visit_minutes)
+    desk = Desk(
+        database, outbox, settings.zone, settings.visit_minutes, OpeningHours(*settings.hours)
+    )
+    writer = Writer(desk)
     ledger = Ledger(database)
     consumer = Consumer(
         broker, outbox, ledger.record, settings.death_limit, settings.error_probability
@@ -81,16 +86,18 @@ def services(
         app = application([*routes, *health_routes(look)], REFUSALS)
         return Service("http", HttpServer(app, listener, settings.grace_seconds).run)
 
-    api = http(*appointment_routes(desk), *analytics_routes(database))
+    api = http(*AppointmentRoutes(desk, writer).routes(), *analytics_routes(database))
+    # Requests in hand at a stop may have a booking to write yet.
+    booking = Service("booking", writer.run, serves=("http",))
     # Bookings go on while the broker is away, so the API is of use without its relay.
     relay = Service("relay", partial(outbox.relay, broker), essential=False)
     match settings.role:
         case Role.API:
-            return [api, relay]
+            return [api, booking, relay]
         case Role.CONSUMER:
             return [http(), Service("consumer", consumer.run)]
         case Role.ALL:
-            return [api, relay, Service("consumer", consumer.run, essential=False)]
+            return [api, booking, relay, Service("consumer", consumer.run, essential=False)]
 
 
 def open_broker(settings: Settings, database: Database) -> Broker:

@@ -2,6 +2,7 @@
 
 import datetime
 import difflib
+import re
 import zoneinfo
 from collections.abc import Mapping
 from enum import StrEnum
@@ -57,6 +58,18 @@ def read_zone(value: object) -> object:
         ) from None
 
 
+def read_hours(value: object) -> object:
+    """Return the minutes since midnight at which a text such as 08:00-20:00 begins and ends."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch("([0-9]{2}):([0-5][0-9])-([0-9]{2}):([0-5][0-9])", value)
+    if found:
+        opens, closes = (int(found[i]) * 60 + int(found[i + 1]) for i in (1, 3))
+        if opens < closes <= 24 * 60:
+            return opens, closes
+    raise PydanticCustomError("hours", "must be hours such as 08:00-20:00, within one day")
+
+
 def setting(name: str, default: Any) -> Any:
     """Return a field that is set by the environment variable of this name."""
     return Field(default=default, validation_alias=AliasChoices(name))
@@ -87,6 +100,9 @@ class Settings(BaseSettings):
     grace_seconds: Annotated[float, Field(ge=0, le=3600)] = setting("CLINIC_GRACE_SECONDS", 10.0)
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] = setting("CLINIC_LEASE_SECONDS", 30.0)
     log_level: LogLevel = setting("CLINIC_LOG_LEVEL", LogLevel.INFO)
+    hours: Annotated[tuple[int, int], BeforeValidator(read_hours)] = setting(
+        "CLINIC_HOURS", (8 * 60, 20 * 60)
+    )
     visit_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = setting("VISIT_MINUTES", 15)
 
     given_database_url: SecretStr | None = setting("DATABASE_URL", None)

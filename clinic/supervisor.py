@@ -88,12 +88,14 @@ class Lifecycle:
 class Service:
     """A named coroutine that runs until it is asked to stop.
 
-    ``essential`` says whether the process is of any use while this service is down.
+    ``essential`` says whether the process is of any use while this service is down. It is asked to
+    stop only once those services have stopped that it ``serves``.
     """
 
     name: str
     run: Callable[[Lifecycle], Awaitable[None]]
     essential: bool = True
+    serves: tuple[str, ...] = ()
 
 
 @dataclass
@@ -134,6 +136,7 @@ class Supervisor:
         self._grace_seconds = grace_seconds
         self._patience = patience or Patience()
         self._stop = Stop()
+        self._stops = {service.name: Stop() for service in services}
         self.states = {service.name: State.STARTING for service in services}
 
     @property
@@ -151,6 +154,13 @@ class Supervisor:
     def stop(self) -> None:
         """Let every service finish what it has in hand and return."""
         self._stop.request()
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Ask those to stop who serve nobody any more."""
+        for service in self._services:
+            if all(self.states[name] is State.STOPPED for name in service.serves):
+                self._stops[service.name].request()
 
     async def run(self) -> bool:
         """Run all services; return whether they all stopped within the grace period.
@@ -167,6 +177,8 @@ class Supervisor:
                 given_up.append(error)
                 self.stop()
             self.states[service.name] = State.STOPPED
+            if self.stopping:
+                self._pass_on()
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._bound_the_drain, tasks.cancel_scope)
@@ -192,21 +204,22 @@ class Supervisor:
 
     async def _keep(self, service: Service) -> None:
         history = _History(service.name, self._patience)
-        while not self.stopping:
+        stop = self._stops[service.name]
+        while not stop.requested:
             self.states[service.name] = State.STARTING
 
             def report_up(history: "_History" = history) -> None:
                 self.states[service.name] = State.UP
                 history.recovered()
 
-            failure = await _run_once(service, Lifecycle(self._stop, report_up))
-            if failure is None and self.stopping:
+            failure = await _run_once(service, Lifecycle(stop, report_up))
+            if failure is None and stop.requested:
                 return
             self.states[service.name] = State.DOWN
             pause_seconds = history.failed(
                 failure or StoppedEarly("it returned before it was asked to")
             )
-            with self._stop.interrupts():
+            with stop.interrupts():
                 await anyio.sleep(pause_seconds)
 
 

@@ -1,132 +1,50 @@
-"""The appointment, and what a client may ask for."""
+"""The appointment: what it is, and what may become of it."""
 
 import datetime
-import unicodedata
-import zoneinfo
 from dataclasses import dataclass
-from typing import Annotated, Self
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-)
-from pydantic_core import PydanticCustomError
+from clinic.database import wall_clock_text
+from clinic.events import AppointmentFacts, Status
 
-from clinic.appointments.wall_clock import read_wall_clock
+# From each status on, or a step back.
+MOVES: dict[Status, tuple[Status, ...]] = {
+    "booked": ("arrived", "no_show", "cancelled"),
+    "arrived": ("done", "booked"),
+    "done": ("arrived",),
+    "no_show": ("booked",),
+    "cancelled": ("booked",),
+}
 
-# Control characters, surrogates, and line and paragraph separators have no place in one line.
-BANNED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
-# These turn the direction of the text around them, and so can make one name look like another:
-# https://www.unicode.org/reports/tr36/#Bidirectional_Text_Spoofing
-BANNED_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-MOST_MINUTES = 24 * 60
-
-
-def one_line(text: str) -> str:
-    """Return a text as it is stored: composed (NFC) and without the blanks around it.
-
-    Raises:
-        PydanticCustomError: it has characters that have no place in a line of text.
-    """
-    if any(
-        unicodedata.category(character) in BANNED_CATEGORIES or character in BANNED_DIRECTIONS
-        for character in text
-    ):
-        raise PydanticCustomError(
-            "banned_character", "must be one line of text, without control characters"
-        )
-    return unicodedata.normalize("NFC", text).strip()
-
-
-def no_longer_than(most: int) -> AfterValidator:
-    """Return a check of a text's length, in characters, that names the limit."""
-
-    def check(text: str) -> str:
-        if not text:
-            raise PydanticCustomError("empty", "must not be empty")
-        if len(text) > most:
-            raise PydanticCustomError(
-                "too_long", "must have at most {most} characters", {"most": most}
-            )
-        return text
-
-    return AfterValidator(check)
-
-
-def wall_clock(value: object, info: ValidationInfo) -> datetime.datetime:
-    """Return the wall-clock time that a text stands for in the ``zone`` of the context."""
-    if not isinstance(value, str):
-        raise PydanticCustomError("time_type", "must be a date and time, as text")
-    zone: zoneinfo.ZoneInfo = (info.context or {})["zone"]
-    try:
-        return read_wall_clock(value, zone)
-    except ValueError as error:
-        raise PydanticCustomError("time", "{reason}", {"reason": str(error)}) from None
-
-
-def minutes(value: int) -> int:
-    """Check a duration in minutes."""
-    if not 1 <= value <= MOST_MINUTES:
-        raise PydanticCustomError(
-            "duration", "must be from 1 to {most} minutes", {"most": MOST_MINUTES}
-        )
-    return value
-
-
-Name = Annotated[str, AfterValidator(one_line), no_longer_than(200)]
-OfficeNumber = Annotated[str, AfterValidator(one_line), no_longer_than(50)]
-WallClock = Annotated[datetime.datetime, BeforeValidator(wall_clock)]
-Minutes = Annotated[int, AfterValidator(minutes)]
-
-
-class Booking(BaseModel):
-    """What a client asks for: an appointment for a patient, in an office, at a time.
-
-    An older description of the API calls ``date_time`` ``appointment_datetime``; both are taken.
-    """
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    patient_name: Name
-    office_number: OfficeNumber
-    date_time: Annotated[
-        WallClock, Field(validation_alias=AliasChoices("date_time", "appointment_datetime"))
-    ]
-    doctor_name: Name | None = None
-    duration_minutes: Minutes | None = None
-
-    @classmethod
-    def read(cls, sent: dict[str, object], zone: zoneinfo.ZoneInfo) -> Self:
-        """Return the booking that a client sent.
-
-        Raises:
-            ValidationError: it names every field that is wrong.
-        """
-        if "date_time" in sent and sent.get("appointment_datetime") == sent["date_time"]:
-            sent = {name: value for name, value in sent.items() if name != "appointment_datetime"}
-        return cls.model_validate(sent, context={"zone": zone})
+# No appointment is longer than a day: what began a day before a time is not in its way.
+LONGEST = datetime.timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Appointment:
-    """An appointment in the book; ``date_time`` is the clinic's wall-clock time."""
+    """An appointment in the book; ``date_time`` is the clinic's wall-clock time.
+
+    ``version`` counts its changes, from 1. ``override_reason`` says why it was laid over others on
+    purpose, and is None for all that were not.
+    """
 
     id: int
+    version: int
+    status: Status
     patient_name: str
     office_number: str
-    date_time: datetime.datetime
     doctor_name: str | None
+    date_time: datetime.datetime
     duration_minutes: int
+    override_reason: str | None
+
+    @property
+    def end_time(self) -> datetime.datetime:
+        """The wall-clock time at which its office is free again."""
+        return self.date_time + datetime.timedelta(minutes=self.duration_minutes)
 
     def record(self) -> dict[str, object]:
         """Return the full record as clients know it, with the time under both of its names."""
-        time = self.date_time.isoformat()
+        time = wall_clock_text(self.date_time)
         return {
             "id": self.id,
             "patient_name": self.patient_name,
@@ -135,7 +53,26 @@ class Appointment:
             "doctor_name": self.doctor_name,
             "appointment_datetime": time,
             "duration_minutes": self.duration_minutes,
+            "status": self.status,
+            "override_reason": self.override_reason,
         }
+
+    def facts(self, time_zone: str) -> AppointmentFacts:
+        """Return what an event may tell of it: everything but the patient, and but the reason.
+
+        A reason is free text, in which a name may stand.
+        """
+        return AppointmentFacts(
+            appointment_id=self.id,
+            version=self.version,
+            status=self.status,
+            office_number=self.office_number,
+            doctor_name=self.doctor_name,
+            date_time=self.date_time,
+            time_zone=time_zone,
+            duration_minutes=self.duration_minutes,
+            override=self.override_reason is not None,
+        )
 
 
 class NoSuchAppointment(Exception):
@@ -143,3 +80,24 @@ class NoSuchAppointment(Exception):
 
     def __init__(self) -> None:
         super().__init__(str(self.__doc__))
+
+
+class IllegalMove(Exception):
+    """The appointment cannot go from its status to the one asked for."""
+
+    def __init__(self, current: Status, wanted: Status) -> None:
+        moves = MOVES[current]
+        super().__init__(
+            f"It is {current}, and from there it can become {' or '.join(moves)}, not {wanted}."
+        )
+        self.members: dict[str, object] = {"status_now": current, "legal": list(moves)}
+
+
+class Stale(Exception):
+    """The appointment has changed since the client last read it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The appointment was changed by somebody else in the meantime. Read it again, and then "
+            "change it if that is still what you want. Nothing was changed."
+        )

@@ -1,44 +1,291 @@
-"""Book: the appointment and the event that tells of it, in one transaction."""
+"""Book: one writer takes every booking that waits, and writes them in one transaction.
 
-import zoneinfo
-from dataclasses import dataclass
+A commit costs about the same for one appointment as for a hundred, so whoever comes while one is
+being written shares the next one (group commit). Nobody waits for company: a booking that comes
+alone is written at once.
+"""
 
-from clinic.appointments.appointment import Appointment, Booking
-from clinic.appointments.queries import insert_appointment
-from clinic.database import Database, utc_now
-from clinic.events import AppointmentFacts, tell
-from clinic.messaging.outbox import Outbox
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from clinic.appointments.appointment import Appointment
+from clinic.appointments.desk import Desk
+from clinic.appointments.idempotency import (
+    IdempotencyKey,
+    KeyReused,
+    delete_old_keys,
+    insert_keys,
+    select_keys,
+)
+from clinic.appointments.occupancy import Slot, SlotTaken, occupied_by, slot_of
+from clinic.appointments.queries import (
+    insert_free,
+    insert_overriding,
+    select_in_the_way,
+)
+from clinic.appointments.requests import Booking
+from clinic.database import Connection, StatementRefused, again_if_lost, utc_now
+from clinic.supervisor import Lifecycle, Unavailable
+
+# More in one transaction make nobody faster, and those who come late wait longer.
+BATCH = 128
+# Whoever comes when so many wait is asked to come again: 503.
+MOST_WAITING = 512
 
 
-@dataclass(frozen=True)
-class Desk:
-    """Where appointments are made: the book, the log of what was done, and the house rules."""
+_Outcomes = dict["_Waiting", "Confirmation | Exception"]
 
-    database: Database
-    outbox: Outbox
-    zone: zoneinfo.ZoneInfo
-    visit_minutes: int
 
-    async def book(self, booking: Booking) -> Appointment:
-        """Write an appointment into the book, and its event into the log: both or neither.
+class Crowded(Unavailable):
+    """More bookings wait than can be written in good time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """That a booking stands in the book; ``created`` is false if it stood there already."""
+
+    appointment_id: int
+    created: bool
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """A booking that waits to be written."""
+
+    booking: Booking
+    slot: Slot
+    key: IdempotencyKey | None
+    answer: asyncio.Future[Confirmation]
+
+    @property
+    def overriding(self) -> bool:
+        return self.booking.override
+
+    def is_booked_as(self, found: Appointment) -> bool:
+        """Tell whether this very booking stands in the book."""
+        return found.patient_name == self.booking.patient_name and occupied_by(found) == self.slot
+
+    def made(self, appointment_id: int) -> Appointment:
+        """Return the appointment that it has become."""
+        return Appointment(
+            id=appointment_id,
+            version=1,
+            status="booked",
+            patient_name=self.booking.patient_name,
+            office_number=self.slot.office_number,
+            doctor_name=self.slot.doctor_name,
+            date_time=self.slot.date_time,
+            duration_minutes=self.slot.duration_minutes,
+            override_reason=self.booking.reason,
+        )
+
+    def resolve(self, outcome: Confirmation | Exception) -> None:
+        if self.answer.done():
+            return  # the client has gone away; its appointment stands all the same
+        if isinstance(outcome, Exception):
+            self.answer.set_exception(outcome)
+        else:
+            self.answer.set_result(outcome)
+
+
+@dataclass
+class Writer:
+    """The service that writes bookings into the book, all that wait in one transaction."""
+
+    desk: Desk
+    _waiting: deque[_Waiting] = field(default_factory=deque)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def book(self, booking: Booking, key: IdempotencyKey | None = None) -> Confirmation:
+        """Have an appointment written into the book, and its event into the log: both or neither.
+
+        Sending again what stands in the book already is no conflict.
 
         Raises:
+            SlotTaken: the office or the doctor is taken at that time.
+            KeyReused: the key was used for another booking.
+            Crowded: too many wait already.
             DatabaseUnavailable: the database cannot do it now.
         """
-        async with self.database.transaction() as connection:
-            appointment = await insert_appointment(
-                connection, booking, booking.duration_minutes or self.visit_minutes
-            )
-            event = tell("appointment.booked", self._facts(appointment), utc_now())
-            await self.outbox.append(connection, [event.message()])
-        return appointment
+        if len(self._waiting) >= MOST_WAITING:
+            raise Crowded("too many bookings wait to be written")
+        slot = slot_of(booking, self.desk.visit_minutes)
+        answer: asyncio.Future[Confirmation] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(booking, slot, key, answer))
+        self._news.set()
+        try:
+            return await answer
+        except SlotTaken:
+            # What to offer instead is looked up here, so that nobody else waits for it.
+            raise await self.desk.refuse(slot) from None
 
-    def _facts(self, appointment: Appointment) -> AppointmentFacts:
-        return AppointmentFacts(
-            appointment_id=appointment.id,
-            office_number=appointment.office_number,
-            doctor_name=appointment.doctor_name,
-            date_time=appointment.date_time,
-            time_zone=self.zone.key,
-            duration_minutes=appointment.duration_minutes,
-        )
+    async def run(self, lifecycle: Lifecycle) -> None:
+        """Write what waits until asked to stop, and then what still waits; a service."""
+        lifecycle.up()
+        while True:
+            self._news.clear()
+            while self._waiting:
+                await self._write(self._next_batch())
+            if lifecycle.stopping:
+                return
+            with lifecycle.until_stop():
+                await self._news.wait()
+
+    def _next_batch(self) -> list[_Waiting]:
+        """Take what waits, up to a limit, or up to a key that the batch has already."""
+        batch: list[_Waiting] = []
+        keys: set[str] = set()
+        while self._waiting and len(batch) < BATCH:
+            key = self._waiting[0].key
+            if key is not None:
+                if key.key in keys:
+                    break
+                keys.add(key.key)
+            batch.append(self._waiting.popleft())
+        return batch
+
+    async def _write(self, batch: Sequence[_Waiting]) -> None:
+        """Write a batch in one transaction, and tell each who waits what became of it."""
+        try:
+            outcomes = await again_if_lost(partial(self._transact, batch))
+        except StatementRefused as error:
+            if len(batch) == 1:
+                outcomes = {batch[0]: error}
+            else:
+                # One that the schema refuses must not take its neighbours with it.
+                for waiting in batch:
+                    await self._write([waiting])
+                return
+        except Unavailable as error:
+            # To whoever waits, and not to the supervisor: each who comes learns it at once, and
+            # the next batch is the next try.
+            outcomes = dict.fromkeys(batch, error)
+        except BaseException:
+            for waiting in batch:
+                waiting.answer.cancel()
+            raise
+        for waiting in batch:
+            waiting.resolve(outcomes[waiting])
+
+    async def _transact(self, batch: Sequence[_Waiting]) -> _Outcomes:
+        async with self.desk.database.transaction() as connection:
+            outcomes = await self._answered_before(connection, batch)
+            pending = [one for one in batch if one not in outcomes]
+            outcomes |= await self._book(connection, [one for one in pending if not one.overriding])
+            for one in pending:
+                if one.overriding:
+                    outcomes[one] = await self._book_over(connection, one)
+            await self._remember(connection, pending, outcomes)
+        return outcomes
+
+    async def _book(self, connection: Connection, pending: Sequence[_Waiting]) -> _Outcomes:
+        """Book what is free, and refuse what is not.
+
+        Each round writes what does not overlap within itself. What it leaves is in the way of
+        something by then, or is free and comes with the next round.
+        """
+        outcomes: _Outcomes = {}
+        made: list[Appointment] = []
+        while pending:
+            chosen, left = _apart(pending)
+            ids = await insert_free(connection, [(one.booking, one.slot) for one in chosen])
+            for place, one in enumerate(chosen):
+                if place in ids:
+                    outcomes[one] = Confirmation(ids[place], created=True)
+                    made.append(one.made(ids[place]))
+                else:
+                    left.append(one)
+            if left:
+                outcomes |= await self._in_the_way_of(connection, left)
+            pending = [one for one in left if one not in outcomes]
+        if made:
+            await self.desk.tell(connection, [("appointment.booked", one) for one in made])
+        return outcomes
+
+    async def _in_the_way_of(self, connection: Connection, left: Sequence[_Waiting]) -> _Outcomes:
+        """Return the outcome for those in whose way something is, be it the very same."""
+        outcomes: _Outcomes = {}
+        for place, found in await select_in_the_way(connection, [one.slot for one in left]):
+            one = left[place]
+            if one.is_booked_as(found):
+                outcomes[one] = Confirmation(found.id, created=False)
+            elif one not in outcomes:
+                outcomes[one] = SlotTaken([found])
+        return outcomes
+
+    async def _book_over(self, connection: Connection, one: _Waiting) -> Confirmation:
+        """Book whatever is in the way, unless it is the very same."""
+        for _, found in await select_in_the_way(connection, [one.slot]):
+            if one.is_booked_as(found):
+                return Confirmation(found.id, created=False)
+        made = one.made(await insert_overriding(connection, one.booking, one.slot))
+        await self.desk.tell(connection, [("appointment.booked", made)])
+        return Confirmation(made.id, created=True)
+
+    async def _answered_before(
+        self, connection: Connection, batch: Sequence[_Waiting]
+    ) -> _Outcomes:
+        """Return the outcome for those whose key was used before."""
+        keys = {one.key.key: one for one in batch if one.key is not None}
+        if not keys:
+            return {}
+        outcomes: _Outcomes = {}
+        for row in await select_keys(connection, list(keys)):
+            one = keys[row["key"]]
+            same = one.key is not None and one.key.fingerprint == row["fingerprint"]
+            outcomes[one] = (
+                Confirmation(row["appointment_id"], bool(row["created"])) if same else KeyReused()
+            )
+        return outcomes
+
+    async def _remember(
+        self, connection: Connection, batch: Sequence[_Waiting], outcomes: _Outcomes
+    ) -> None:
+        """Keep the confirmations of those that have a key, for as long as keys are kept."""
+        used = [
+            (one.key, outcome)
+            for one in batch
+            if one.key is not None and isinstance(outcome := outcomes[one], Confirmation)
+        ]
+        if used:
+            now = utc_now()
+            await delete_old_keys(connection, now)
+            await insert_keys(
+                connection,
+                [
+                    {
+                        "key": key.key,
+                        "fingerprint": key.fingerprint,
+                        "appointment_id": confirmation.appointment_id,
+                        "created": confirmation.created,
+                    }
+                    for key, confirmation in used
+                ],
+                now,
+            )
+
+
+def _apart(pending: Sequence[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:
+    """Divide into those of which no two overlap, first come first served, and the others.
+
+    The former come in one order for all processes, so that two of them that write at once seldom
+    wait for each other in a circle.
+    """
+    chosen: list[_Waiting] = []
+    left: list[_Waiting] = []
+    slots: defaultdict[tuple[str, str], list[Slot]] = defaultdict(list)
+    for one in pending:
+        occupied = [("office", one.slot.office_number)]
+        if one.slot.doctor_name is not None:
+            occupied.append(("doctor", one.slot.doctor_name))
+        if any(one.slot.overlaps(slot) for place in occupied for slot in slots[place]):
+            left.append(one)
+            continue
+        chosen.append(one)
+        for place in occupied:
+            slots[place].append(one.slot)
+    chosen.sort(key=lambda one: (one.slot.office_number, one.slot.date_time))
+    return chosen, left

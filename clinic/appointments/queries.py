@@ -1,56 +1,263 @@
 """The appointment's table: one function, one statement."""
 
-from clinic.appointments.appointment import Appointment, Booking
-from clinic.database import Connection, Row, as_wall_clock
+import datetime
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from clinic.appointments.appointment import LONGEST, Appointment
+from clinic.appointments.occupancy import Slot
+from clinic.appointments.requests import Booking
+from clinic.database import Connection, Row, Sql, as_wall_clock
+
+COLUMNS = """
+    id, version, status, patient_name, office_number, doctor_name, date_time, duration_minutes,
+    override_reason
+"""
+
+# What overlaps an appointment that was there before is left out. On PostgreSQL that is the schema's
+# own rule but for overrides, which no constraint can see. On SQLite nobody else is writing.
+INSERT_FREE = Sql(
+    sqlite="""
+        insert into appointment (
+            patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes,
+            end_time
+        )
+        select
+            value->>'patient_name', value->>'patient_key', value->>'office_number',
+            value->>'doctor_name', value->>'date_time', value->>'duration_minutes',
+            value->>'end_time'
+        from json_each(:bookings)
+        where not exists (
+            select 1 from appointment a
+            where a.office_number = value->>'office_number' and a.status <> 'cancelled'
+                and a.date_time > datetime(value->>'date_time', '-1 day')
+                and a.date_time < value->>'end_time' and a.end_time > value->>'date_time'
+        ) and not exists (
+            select 1 from appointment a
+            where a.doctor_name = value->>'doctor_name' and a.status <> 'cancelled'
+                and a.date_time > datetime(value->>'date_time', '-1 day')
+                and a.date_time < value->>'end_time' and a.end_time > value->>'date_time'
+        )
+        returning id, office_number, date_time
+    """,
+    postgresql="""
+        insert into appointment (
+            patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes,
+            end_time
+        )
+        select
+            patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes,
+            end_time
+        from json_to_recordset(cast(:bookings as json)) as b (
+            patient_name text, patient_key text, office_number text, doctor_name text,
+            date_time timestamp, duration_minutes int, end_time timestamp
+        )
+        where not exists (
+            select from appointment a
+            where a.override_reason is not null and a.status <> 'cancelled'
+                and tsrange(a.date_time, a.end_time) && tsrange(b.date_time, b.end_time)
+                and (a.office_number = b.office_number or a.doctor_name = b.doctor_name)
+        )
+        on conflict do nothing
+        returning id, office_number, date_time
+    """,
+)
+
+_OVERLAPPING = f"""
+    select place, {COLUMNS} from wanted join appointment
+        on office_number = wanted_office and status <> 'cancelled'
+        and date_time > day_before and date_time < ends and end_time > begins
+    union
+    select place, {COLUMNS} from wanted join appointment
+        on doctor_name = wanted_doctor and status <> 'cancelled'
+        and date_time > day_before and date_time < ends and end_time > begins
+    order by place, date_time, id
+"""  # noqa: S608 - columns, no input
+SELECT_IN_THE_WAY = Sql(
+    sqlite="""
+        with wanted as (
+            select
+                key as place, value->>'office_number' as wanted_office,
+                value->>'doctor_name' as wanted_doctor, value->>'day_before' as day_before,
+                value->>'date_time' as begins, value->>'end_time' as ends
+            from json_each(:slots)
+        )
+    """
+    + _OVERLAPPING,
+    postgresql="""
+        with wanted as (
+            select
+                place, office_number as wanted_office, doctor_name as wanted_doctor, day_before,
+                date_time as begins, end_time as ends
+            from json_to_recordset(cast(:slots as json)) as slot (
+                place int, office_number text, doctor_name text, day_before timestamp,
+                date_time timestamp, end_time timestamp
+            )
+        )
+    """
+    + _OVERLAPPING,
+)
 
 
-async def insert_appointment(
-    connection: Connection, booking: Booking, duration_minutes: int
-) -> Appointment:
-    """Write an appointment into the book."""
+async def insert_free(
+    connection: Connection, bookings: Sequence[tuple[Booking, Slot]]
+) -> dict[int, int]:
+    """Write those appointments into the book whose slots are free; return their ids, by place.
+
+    No two of the slots may overlap.
+    """
     rows = await connection.fetch_all(
-        """
-        insert into appointment
-            (patient_name, office_number, doctor_name, date_time, duration_minutes)
-        values (:patient_name, :office_number, :doctor_name, :date_time, :duration_minutes)
-        returning id, patient_name, office_number, doctor_name, date_time, duration_minutes
-        """,
+        INSERT_FREE,
         {
-            "patient_name": booking.patient_name,
-            "office_number": booking.office_number,
-            "doctor_name": booking.doctor_name,
-            "date_time": booking.date_time,
-            "duration_minutes": duration_minutes,
+            "bookings": [
+                asdict(slot)
+                | {
+                    "patient_name": booking.patient_name,
+                    "patient_key": patient_key(booking.patient_name),
+                    "duration_minutes": slot.duration_minutes,
+                }
+                for booking, slot in bookings
+            ]
         },
     )
-    return _appointment(rows[0])
+    made = {(row["office_number"], as_wall_clock(row["date_time"])): row["id"] for row in rows}
+    found = {}
+    for place, (_, slot) in enumerate(bookings):
+        if (slot.office_number, slot.date_time) in made:
+            found[place] = made[slot.office_number, slot.date_time]
+    return found
+
+
+async def insert_overriding(connection: Connection, booking: Booking, slot: Slot) -> int:
+    """Write an appointment into the book whatever is in its way, and return its id."""
+    rows = await connection.fetch_all(
+        """
+        insert into appointment (
+            patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes,
+            end_time, override_reason
+        )
+        values (
+            :patient_name, :patient_key, :office_number, :doctor_name, :date_time,
+            :duration_minutes, :end_time, :override_reason
+        )
+        returning id
+        """,
+        {
+            **asdict(slot),
+            "patient_name": booking.patient_name,
+            "patient_key": patient_key(booking.patient_name),
+            "duration_minutes": slot.duration_minutes,
+            "override_reason": booking.reason,
+        },
+    )
+    return int(rows[0]["id"])
+
+
+async def update_appointment(connection: Connection, changed: Appointment) -> None:
+    """Write down what an appointment has become.
+
+    Raises:
+        StatementRefused: ``office_taken`` or ``doctor_taken``, as its ``constraint`` says.
+    """
+    await connection.execute(
+        """
+        update appointment
+        set version = :version, status = :status, patient_name = :patient_name,
+            patient_key = :patient_key, office_number = :office_number,
+            doctor_name = :doctor_name, date_time = :date_time,
+            duration_minutes = :duration_minutes, end_time = :end_time,
+            override_reason = :override_reason
+        where id = :id
+        """,
+        asdict(changed)
+        | {"patient_key": patient_key(changed.patient_name), "end_time": changed.end_time},
+    )
+
+
+async def select_in_the_way(
+    connection: Connection, slots: Sequence[Slot]
+) -> list[tuple[int, Appointment]]:
+    """Return what overlaps each slot, with the slot's place in the sequence, in order of time."""
+    rows = await connection.fetch_all(
+        SELECT_IN_THE_WAY,
+        {
+            "slots": [
+                asdict(slot) | {"place": place, "day_before": slot.date_time - LONGEST}
+                for place, slot in enumerate(slots)
+            ]
+        },
+    )
+    return [(int(row["place"]), appointment_of(row)) for row in rows]
+
+
+async def select_taken(
+    connection: Connection, slot: Slot, until: datetime.datetime, besides: int | None, limit: int
+) -> list[tuple[datetime.datetime, datetime.datetime]]:
+    """Return the first spans that are taken from the slot's beginning on, in order.
+
+    Those are taken that have its office or its doctor, but for the appointment ``besides``.
+    """
+    rows = await connection.fetch_all(
+        """
+        select date_time, end_time from (
+            select id, date_time, end_time from appointment
+            where office_number = :office_number and status <> 'cancelled'
+                and date_time > :day_before and date_time < :until and end_time > :begins
+            union
+            select id, date_time, end_time from appointment
+            where doctor_name = :doctor_name and status <> 'cancelled'
+                and date_time > :day_before and date_time < :until and end_time > :begins
+        ) as taken
+        where id <> :besides
+        order by date_time limit :limit
+        """,
+        {
+            "office_number": slot.office_number,
+            "doctor_name": slot.doctor_name,
+            "day_before": slot.date_time - LONGEST,
+            "begins": slot.date_time,
+            "until": until,
+            "besides": besides or 0,
+            "limit": limit,
+        },
+    )
+    return [(as_wall_clock(row["date_time"]), as_wall_clock(row["end_time"])) for row in rows]
 
 
 async def select_appointment(connection: Connection, appointment_id: int) -> Appointment | None:
     """Return one appointment, or None if there is no such."""
     rows = await connection.fetch_all(
-        """
-        select id, patient_name, office_number, doctor_name, date_time, duration_minutes
-        from appointment where id = :id
-        """,
+        f"select {COLUMNS} from appointment where id = :id",  # noqa: S608 - columns, no input
         {"id": appointment_id},
     )
-    return _appointment(rows[0]) if rows else None
+    return appointment_of(rows[0]) if rows else None
 
 
-async def select_appointments_after(
-    connection: Connection, after: int, limit: int
-) -> list[Appointment]:
-    """Return appointments in the order of their ids, from the first id above ``after``."""
-    rows = await connection.fetch_all(
-        """
-        select id, patient_name, office_number, doctor_name, date_time, duration_minutes
-        from appointment where id > :after order by id limit :limit
-        """,
-        {"after": after, "limit": limit},
+async def select_for_change(connection: Connection, appointment_id: int) -> Appointment | None:
+    """Return one appointment that nobody else can change until the transaction ends, or None."""
+    select = f"select {COLUMNS} from appointment where id = :id"  # noqa: S608 - columns, no input
+    # On SQLite a transaction that writes is alone anyway.
+    statement = Sql(sqlite=select, postgresql=select + " for update")
+    rows = await connection.fetch_all(statement, {"id": appointment_id})
+    return appointment_of(rows[0]) if rows else None
+
+
+def patient_key(name: str) -> str:
+    """Return a name as it is searched for: the same whatever its case, in any alphabet."""
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def appointment_of(row: Row) -> Appointment:
+    """Return the appointment in a row of ``COLUMNS``."""
+    return Appointment(
+        id=row["id"],
+        version=row["version"],
+        status=row["status"],
+        patient_name=row["patient_name"],
+        office_number=row["office_number"],
+        doctor_name=row["doctor_name"],
+        date_time=as_wall_clock(row["date_time"]),
+        duration_minutes=row["duration_minutes"],
+        override_reason=row["override_reason"],
     )
-    return [_appointment(row) for row in rows]
-
-
-def _appointment(row: Row) -> Appointment:
-    return Appointment(**{**row, "date_time": as_wall_clock(row["date_time"])})

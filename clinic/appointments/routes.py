@@ -3,83 +3,203 @@
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from clinic.appointments.appointment import Appointment, Booking, NoSuchAppointment
-from clinic.appointments.booking import Desk
-from clinic.appointments.queries import select_appointment, select_appointments_after
-from clinic.web.reading import read_json_object
+from clinic.appointments.appointment import Appointment, IllegalMove, NoSuchAppointment, Stale
+from clinic.appointments.booking import Writer
+from clinic.appointments.changing import change
+from clinic.appointments.desk import Desk
+from clinic.appointments.feed import feed
+from clinic.appointments.idempotency import BadKey, IdempotencyKey, KeyReused
+from clinic.appointments.listing import all_records, pieces, select_sought
+from clinic.appointments.occupancy import SlotTaken
+from clinic.appointments.queries import select_appointment
+from clinic.appointments.requests import Booking, Change, FeedSearch, Search, cursor
+from clinic.appointments.spreadsheet import as_csv
+from clinic.web.conditions import entity_tag, is_known, may_change
+from clinic.web.problems import ProblemType
+from clinic.web.reading import JSON, preferred, read_json_object, read_query
 
-# A list is read and sent in pieces of so many, so that its memory does not grow with the table.
-PIECE = 500
+CSV = "text/csv"
+CALENDAR = "text/calendar"
+# A change is a merge patch (RFC 7396): what is not in it stays as it is.
+CHANGE_TYPES = (JSON, "application/merge-patch+json")
 
-REFUSALS: dict[type[Exception], HTTPStatus] = {NoSuchAppointment: HTTPStatus.NOT_FOUND}
+REFUSALS: dict[type[Exception], ProblemType] = {
+    NoSuchAppointment: ProblemType(
+        HTTPStatus.NOT_FOUND, "no-such-appointment", "There is no such appointment"
+    ),
+    SlotTaken: ProblemType(HTTPStatus.CONFLICT, "slot-taken", "That time is taken"),
+    IllegalMove: ProblemType(HTTPStatus.CONFLICT, "illegal-move", "Not from this status"),
+    Stale: ProblemType(HTTPStatus.PRECONDITION_FAILED, "stale", "Changed in the meantime"),
+    BadKey: ProblemType(HTTPStatus.BAD_REQUEST, "bad-key", "Not an Idempotency-Key"),
+    KeyReused: ProblemType(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "key-reused", "The Idempotency-Key was used before"
+    ),
+}
 
 
-def appointment_routes(desk: Desk) -> list[Route]:
-    """Return the routes of appointments; each path is the same with and without a final slash."""
+@dataclass(frozen=True)
+class AppointmentRoutes:
+    """The routes of appointments; each path is the same with and without a final slash."""
 
-    async def create(request: Request) -> Response:
+    desk: Desk
+    writer: Writer
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        table = (
+            ("/appointment", ["GET", "POST"], self._collection),
+            ("/appointment.ics", ["GET"], self._feed),
+            ("/appointment/{id}", ["GET", "PATCH", "DELETE"], self._one),
+            ("/appointment/{id}/events", ["GET"], self._history),
+        )
+        return [
+            Route(path + slash, endpoint, methods=methods)
+            for path, methods, endpoint in table
+            for slash in ("", "/")
+        ]
+
+    async def _collection(self, request: Request) -> Response:
+        return await (self._create if request.method == "POST" else self._list)(request)
+
+    async def _one(self, request: Request) -> Response:
+        match request.method:
+            case "PATCH":
+                return await self._change(request)
+            case "DELETE":
+                return await self._cancel(request)
+            case _:
+                return await self._show(request)
+
+    async def _create(self, request: Request) -> Response:
         sent = await read_json_object(request)
-        appointment = await desk.book(Booking.read(sent, desk.zone))
+        booking = Booking.read(sent, self.desk.zone)
+        key = IdempotencyKey.read(request.headers.get("idempotency-key"), sent)
+        confirmed = await self.writer.book(booking, key)
         return JSONResponse(
-            {"id": appointment.id, **sent},
-            HTTPStatus.CREATED,
-            headers={"Location": f"/appointment/{appointment.id}"},
+            {"id": confirmed.appointment_id, **sent},
+            HTTPStatus.CREATED if confirmed.created else HTTPStatus.OK,
+            headers={"Location": f"/appointment/{confirmed.appointment_id}"},
         )
 
-    async def show(request: Request) -> Response:
-        appointment_id = read_id(request.path_params["id"])
-        async with desk.database.snapshot() as connection:
-            appointment = await select_appointment(connection, appointment_id)
+    async def _show(self, request: Request) -> Response:
+        async with self.desk.database.snapshot() as connection:
+            appointment = await select_appointment(connection, read_id(request))
         if appointment is None:
             raise NoSuchAppointment
-        return JSONResponse(appointment.record())
+        if is_known(request, appointment.version):
+            tag = entity_tag(appointment.version)
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
+        return record_response(appointment)
 
-    async def list_all(_request: Request) -> Response:
-        # The first piece is read before the answer begins, so that a database that is away can
-        # still be answered with a status.
-        first = await piece(0)
-        return StreamingResponse(as_json_list(first), media_type="application/json")
+    async def _change(self, request: Request) -> Response:
+        sent = await read_json_object(request, CHANGE_TYPES)
+        wanted = Change.read(sent, self.desk.zone)
+        allowed = partial(may_change, request)
+        return record_response(await change(self.desk, read_id(request), wanted, allowed))
 
-    async def piece(after: int) -> list[Appointment]:
-        async with desk.database.snapshot() as connection:
-            return await select_appointments_after(connection, after, PIECE)
+    async def _cancel(self, request: Request) -> Response:
+        wanted = Change(status="cancelled")
+        allowed = partial(may_change, request)
+        return record_response(await change(self.desk, read_id(request), wanted, allowed))
 
-    async def as_json_list(appointments: Sequence[Appointment]) -> AsyncIterator[str]:
-        separator = "["
-        while appointments:
-            yield separator + ",".join(as_json(appointment) for appointment in appointments)
-            separator = ","
-            appointments = await piece(appointments[-1].id)
-        yield "[]" if separator == "[" else "]"
+    async def _history(self, request: Request) -> Response:
+        told = await self.desk.told_of(read_id(request))
+        return Response(f"[{','.join(told)}]", media_type=JSON)
 
-    async def collection(request: Request) -> Response:
-        return await (create if request.method == "POST" else list_all)(request)
+    async def _list(self, request: Request) -> Response:
+        search = Search.model_validate(read_query(request, Search.names()))
+        media_type = preferred(request, (JSON, CSV))
+        if search.limit is not None:
+            return await self._page(request, search, search.limit, media_type)
+        if media_type == CSV:
+            return await stream(as_lines(pieces(self.desk.database, search)), CSV)
+        if request.query_params:
+            return await stream(as_list(pieces(self.desk.database, search)), JSON)
+        return await stream(all_records(self.desk.database), JSON)
 
-    return [
-        Route("/appointment", collection, methods=["GET", "POST"]),
-        Route("/appointment/", collection, methods=["GET", "POST"]),
-        Route("/appointment/{id}", show),
-        Route("/appointment/{id}/", show),
-    ]
+    async def _page(
+        self, request: Request, search: Search, limit: int, media_type: str
+    ) -> Response:
+        async with self.desk.database.snapshot() as connection:
+            # One more than asked for, to know whether there is a next page.
+            found = await select_sought(connection, search, limit + 1)
+        page = found[:limit]
+        headers = {"Vary": "Accept"}
+        if len(found) > limit:
+            query = dict(request.query_params) | {"after": cursor(page[-1].date_time, page[-1].id)}
+            headers["Link"] = f'</appointment?{urlencode(query)}>; rel="next"'
+        body = as_csv(page, header=True) if media_type == CSV else f"[{as_json(page)}]"
+        return Response(body, media_type=media_type, headers=headers)
+
+    async def _feed(self, request: Request) -> Response:
+        search = FeedSearch.model_validate(read_query(request, FeedSearch.names()))
+        return await stream(feed(self.desk.database, search, self.desk.zone), CALENDAR)
 
 
-def as_json(appointment: Appointment) -> str:
-    """Return the full record as JSON text."""
-    return json.dumps(appointment.record(), ensure_ascii=False, separators=(",", ":"))
+async def stream(pieces_of_text: AsyncIterator[str], media_type: str) -> Response:
+    """Return an answer that is sent piece by piece.
+
+    The first piece is there before the answer begins, so that a database that is away can still be
+    answered with a status.
+    """
+    first = await anext(pieces_of_text)
+
+    async def all_pieces() -> AsyncIterator[str]:
+        yield first
+        async for piece in pieces_of_text:
+            yield piece
+
+    return StreamingResponse(all_pieces(), media_type=media_type, headers={"Vary": "Accept"})
 
 
-def read_id(text: str) -> int:
-    """Return the id in a path.
+async def as_list(found: AsyncIterator[Sequence[Appointment]]) -> AsyncIterator[str]:
+    """Yield a JSON list of records, piece by piece."""
+    separator = "["
+    async for piece in found:
+        if piece or separator == "[":
+            yield separator + as_json(piece)
+        separator = ","
+    yield "]"
+
+
+async def as_lines(found: AsyncIterator[Sequence[Appointment]]) -> AsyncIterator[str]:
+    """Yield lines of CSV, piece by piece."""
+    header = True
+    async for piece in found:
+        yield as_csv(piece, header=header)
+        header = False
+
+
+def as_json(appointments: Sequence[Appointment]) -> str:
+    """Return full records as JSON, with commas between them."""
+    return ",".join(
+        json.dumps(appointment.record(), ensure_ascii=False, separators=(",", ":"))
+        for appointment in appointments
+    )
+
+
+def record_response(appointment: Appointment) -> Response:
+    """Return the answer that shows an appointment as it is now."""
+    tag = entity_tag(appointment.version)
+    return JSONResponse(appointment.record(), headers={"ETag": tag})
+
+
+def read_id(request: Request) -> int:
+    """Return the id in the path.
 
     Raises:
         NoSuchAppointment: it is no id that could ever be.
     """
+    text: str = request.path_params["id"]
     if not re.fullmatch("[0-9]{1,18}", text):
         raise NoSuchAppointment
     return int(text)

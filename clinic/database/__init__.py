@@ -15,13 +15,15 @@ from clinic.database.connection import (
     Database,
     DatabaseUnavailable,
     Dialect,
+    LostRace,
     Row,
     Sql,
     StatementRefused,
+    again_if_lost,
 )
 from clinic.database.migration import CannotMigrate, migrate
 from clinic.database.opening import BadDatabaseURL, open_database, read_database_url
-from clinic.database.times import as_day, as_wall_clock, utc_now
+from clinic.database.times import as_day, as_wall_clock, utc_now, wall_clock_text
 
 __all__ = [
     "BadDatabaseURL",
@@ -30,13 +32,16 @@ __all__ = [
     "Database",
     "DatabaseUnavailable",
     "Dialect",
+    "LostRace",
     "Row",
     "Sql",
     "StatementRefused",
+    "again_if_lost",
     "as_day",
     "as_wall_clock",
     "migrate",
     "open_database",
     "read_database_url",
     "utc_now",
+    "wall_clock_text",
 ]

@@ -1,10 +1,10 @@
 """Work on the database in transactions, whatever its dialect and whatever goes wrong."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import databases.core
@@ -12,9 +12,12 @@ import databases.core
 from clinic.supervisor import Unavailable
 
 Row = Mapping[str, Any]
+Result = TypeVar("Result")
 
 # A commit or rollback that takes longer is on a connection that no longer answers.
 CLOSING_SECONDS = 3.0
+# PostgreSQL ends one of two transactions that wait for each other after a second.
+MOST_RACES = 4
 
 
 class Dialect(StrEnum):
@@ -38,6 +41,10 @@ class Sql:
 
 class DatabaseUnavailable(Unavailable):
     """The database is away, full, locked by another process or does not answer."""
+
+
+class LostRace(DatabaseUnavailable):
+    """Another transaction came first; the same one again may well succeed."""
 
 
 class StatementRefused(Exception):
@@ -191,6 +198,18 @@ class Database:
         finally:
             with contextlib.suppress(Exception), closing_deadline():
                 await self._engine.release(raw, sound=sound)
+
+
+async def again_if_lost(transact: Callable[[], Awaitable[Result]]) -> Result:
+    """Carry out a transaction, and again when another one came first, up to a few times.
+
+    Raises:
+        DatabaseUnavailable: it lost every time, or the database cannot do it now.
+    """
+    for _ in range(MOST_RACES - 1):
+        with contextlib.suppress(LostRace):
+            return await transact()
+    return await transact()
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import databases.core
 from clinic.database.connection import (
     DatabaseUnavailable,
     Dialect,
+    LostRace,
     StatementRefused,
     closing_deadline,
 )
@@ -42,13 +43,14 @@ AWAY_CLASSES = frozenset(
         "25",  # the transaction was ended under us, or the server has become read only
         "28",  # it does not let us in (any more)
         "3D",  # there is no such database (yet)
-        "40",  # rolled back in favour of another transaction
         "53",  # out of memory, disk or connections
         "55",  # an object is in use
         "57",  # operator intervention: shut down, starting up, cancelled
         "58",  # system error
     }
 )
+# Rolled back in favour of another transaction: a deadlock, or a serialization failure.
+LOST_CLASS = "40"
 
 
 class PostgreSQL:
@@ -117,6 +119,8 @@ class PostgreSQL:
         kind = type(error).__name__
         if isinstance(error, asyncpg.PostgresError):
             state = str(getattr(error, "sqlstate", ""))
+            if state.startswith(LOST_CLASS):
+                return LostRace(f"{self._name} preferred another transaction: {kind}")
             if state[:2] in AWAY_CLASSES or isinstance(error, asyncpg.InvalidCachedStatementError):
                 return DatabaseUnavailable(f"{self._name} cannot do it now: {kind} {state}")
             return StatementRefused(f"{kind} {state}", getattr(error, "constraint_name", "") or "")

@@ -18,6 +18,7 @@ from clinic.database.connection import (
     StatementRefused,
     closing_deadline,
 )
+from clinic.database.times import wall_clock_text
 
 # How long a statement waits for another process's lock before it gives up.
 BUSY_SECONDS = 5.0
@@ -116,7 +117,7 @@ class SQLite:
         """Return times as ``times.py`` says, and rows as JSON text."""
         if isinstance(value, datetime.datetime):
             if value.tzinfo is None:
-                return value.isoformat()
+                return wall_clock_text(value)
             return value.astimezone(datetime.UTC).isoformat(timespec="microseconds")
         if isinstance(value, datetime.date):
             return value.isoformat()

@@ -20,3 +20,12 @@ def as_wall_clock(value: datetime.datetime | str) -> datetime.datetime:
 def as_day(value: datetime.date | str) -> datetime.date:
     """Return a day that was read from a row."""
     return datetime.date.fromisoformat(value) if isinstance(value, str) else value
+
+
+def wall_clock_text(value: datetime.datetime) -> str:
+    """Return a wall-clock time as ISO 8601 text, in the one form that both databases give it.
+
+    PostgreSQL's JSON leaves out the zeros at the end of a fraction of a second.
+    """
+    text = value.isoformat()
+    return text.rstrip("0") if value.microsecond else text

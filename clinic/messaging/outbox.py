@@ -132,6 +132,14 @@ class Outbox:
         )
         connection.after_commit(self._appended.set)
 
+    async def told_of(self, connection: Connection, subject: str) -> list[str]:
+        """Return the bodies of all events of a subject, oldest first."""
+        rows = await connection.fetch_all(
+            "select body from event where subject = :subject order by position",
+            {"subject": subject},
+        )
+        return [row["body"] for row in rows]
+
     async def settle(self, ids: Sequence[str]) -> None:
         """Close events: they were recorded, or set aside for a person. Unknown ids are no error."""
         async with self.database.transaction() as connection:

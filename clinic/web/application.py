@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -10,23 +9,24 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from clinic.web.problems import HANDLERS, LOGGED, Problem, problem_response
+from clinic.web.problems import HANDLERS, LOGGED, Problem, ProblemType, problem_response
 
 log = logging.getLogger(__name__)
 
 
 def application(
-    routes: Sequence[BaseRoute], refusals: Mapping[type[Exception], HTTPStatus]
+    routes: Sequence[BaseRoute], refusals: Mapping[type[Exception], ProblemType]
 ) -> ASGIApp:
     """Return the application that serves the routes.
 
-    ``refusals`` says with which status the features' own errors are answered; their message is the
-    detail.
+    ``refusals`` says as which type of problem the features' own errors are answered. Their message
+    is the detail, and what they have as ``members`` goes with it.
     """
 
     async def on_refusal(_request: Request, error: Exception) -> Response:
-        status = next(status for kind, status in refusals.items() if isinstance(error, kind))
-        return problem_response(Problem(status, str(error)))
+        found = next(found for kind, found in refusals.items() if isinstance(error, kind))
+        members = {"type": found.uri, "title": found.title, **getattr(error, "members", {})}
+        return problem_response(Problem(found.status, str(error), **members))
 
     app = Starlette(
         routes=routes, exception_handlers={**HANDLERS, **dict.fromkeys(refusals, on_refusal)}

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -28,6 +29,23 @@ WORDS = {
     "int_type": "must be a whole number",
     "string_too_short": "must not be empty",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """A kind of problem that a program may want to tell from others of the same status.
+
+    Its URI is where ``/docs`` explains it.
+    """
+
+    status: HTTPStatus
+    name: str
+    title: str
+
+    @property
+    def uri(self) -> str:
+        """The reference that stands as ``type`` in the answer."""
+        return f"/docs#{self.name}"
 
 
 class Problem(Exception):
@@ -74,7 +92,7 @@ def wrong_fields(error: ValidationError) -> Problem:
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     named = [
         {
-            "pointer": "#/" + "/".join(str(part) for part in one["loc"]),
+            "pointer": "/".join(["#", *(str(part) for part in one["loc"])]),
             "detail": WORDS.get(one["type"], one["msg"]),
         }
         for one in errors

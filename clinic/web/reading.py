@@ -1,9 +1,13 @@
 """Read a request's body and parameters, or say what is wrong with them."""
 
-from collections.abc import Collection
+import datetime
+import re
+from collections.abc import Collection, Sequence
 from http import HTTPStatus
+from typing import Annotated
 
-from pydantic_core import from_json
+from pydantic import BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError, from_json
 from starlette.requests import Request
 
 from clinic.web.problems import Problem, invalid
@@ -15,8 +19,31 @@ LARGEST_BODY_BYTES = 64 * 1024
 MOST_DISCARDED_BYTES = 1024 * 1024
 
 
-async def read_json_object(request: Request) -> dict[str, object]:
-    """Return the JSON object in a request's body.
+JSON = "application/json"
+
+
+def read_day(value: object) -> object:
+    """Return the day that a text stands for."""
+    if isinstance(value, str) and re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        try:
+            return datetime.date.fromisoformat(value)
+        except ValueError:
+            pass
+    raise PydanticCustomError("day", "must be a day such as 2025-12-01")
+
+
+Day = Annotated[
+    datetime.date,
+    BeforeValidator(read_day),
+    WithJsonSchema({"type": "string", "format": "date"}),
+]
+"""A day as it stands in a query."""
+
+
+async def read_json_object(
+    request: Request, media_types: Sequence[str] = (JSON,)
+) -> dict[str, object]:
+    """Return the JSON object in a request's body, which says that it is of one of the media types.
 
     Of a field that stands twice in it, the last counts.
 
@@ -24,7 +51,7 @@ async def read_json_object(request: Request) -> dict[str, object]:
         Problem: the body is too large (not all of it is read then), or no JSON object in UTF-8.
     """
     body = await _read_body(request)
-    _require_json(request)
+    _require(request, media_types)
     try:
         # Refuses NaN and Infinity, bytes that are no UTF-8, lone surrogates, endless nesting.
         sent = from_json(body, allow_inf_nan=False)
@@ -59,14 +86,34 @@ def read_query(request: Request, known: Collection[str]) -> dict[str, str]:
     return dict(request.query_params)
 
 
-def _require_json(request: Request) -> None:
-    """Refuse a body that says it is something else; one that says nothing is taken for JSON."""
-    content_type = request.headers.get("content-type", "application/json")
-    if content_type.partition(";")[0].strip().lower() != "application/json":
+def preferred(request: Request, offered: Sequence[str]) -> str:
+    """Return the media type that a client likes best; the first one if it likes none of them.
+
+    See RFC 9110, 12.5.1. To answer with what was not asked for is what it advises, too.
+    """
+    ranges: dict[str, float] = {}
+    for part in request.headers.get("accept", "*/*").split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+        ranges[name] = float(quality) if re.fullmatch(r"[01](\.[0-9]{0,3})?", quality) else 0.0
+
+    def liking(media_type: str) -> float:
+        for name in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
+            if name in ranges:
+                return ranges[name]
+        return 0.0
+
+    return max(offered, key=liking)
+
+
+def _require(request: Request, media_types: Sequence[str]) -> None:
+    """Refuse a body that says it is something else; one that says nothing is taken for right."""
+    content_type = request.headers.get("content-type", media_types[0])
+    if content_type.partition(";")[0].strip().lower() not in media_types:
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "Send JSON, with the header Content-Type: application/json.",
-            headers={"Accept": "application/json"},
+            f"Send JSON, with the header Content-Type: {media_types[0]}.",
+            headers={"Accept": ", ".join(media_types)},
         )
 
 

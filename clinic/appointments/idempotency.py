@@ -1,0 +1,123 @@
+"""The ``Idempotency-Key`` header: whoever sends the same request again gets the same answer.
+
+See https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/. Only what was done
+is kept: a refusal did nothing, and is judged anew when it is sent again.
+"""
+
+import datetime
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from clinic.database import Connection, LostRace, Row, Sql
+
+# The draft asks to say how long: a client that retries for longer than this needs a person.
+KEPT = datetime.timedelta(days=7)
+# So many old keys go for each batch that brings new ones.
+MOST_DELETED = 1000
+
+# A string of RFC 8941, as the draft has it, or the same without quotes, as many clients send it.
+FORM = re.compile(
+    r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x2b\x2d-\x3a\x3c-\x7e]{1,255})'
+)
+
+INSERT_KEYS = Sql(
+    sqlite="""
+        insert into idempotency_key (key, fingerprint, appointment_id, created, stored_at)
+        select
+            value->>'key', value->>'fingerprint', value->>'appointment_id', value->>'created', :now
+        from json_each(:keys)
+        where true
+        on conflict do nothing
+        returning key
+    """,
+    postgresql="""
+        insert into idempotency_key (key, fingerprint, appointment_id, created, stored_at)
+        select key, fingerprint, appointment_id, created, cast(:now as timestamptz)
+        from json_to_recordset(cast(:keys as json))
+            as used (key text, fingerprint text, appointment_id bigint, created boolean)
+        on conflict do nothing
+        returning key
+    """,
+)
+
+SELECT_KEYS = Sql(
+    sqlite="""
+        select key, fingerprint, appointment_id, created from idempotency_key
+        where key in (select value from json_each(:keys))
+    """,
+    postgresql="""
+        select key, fingerprint, appointment_id, created from idempotency_key
+        where key in (select value from json_array_elements_text(cast(:keys as json)))
+    """,
+)
+
+DELETE_OLD_KEYS = """
+    delete from idempotency_key where key in (
+        select key from idempotency_key where stored_at < :before order by stored_at limit :limit
+    )
+"""
+
+
+class BadKey(Exception):
+    """The Idempotency-Key must be a string such as "8e03978e-40d5-43e8-bc93-6894a57f9324"."""
+
+    def __init__(self) -> None:
+        super().__init__(str(self.__doc__))
+
+
+class KeyReused(Exception):
+    """This Idempotency-Key was used for another booking; take a new key for a new booking."""
+
+    def __init__(self) -> None:
+        super().__init__(str(self.__doc__))
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A client's key, and the fingerprint of what it sent with it."""
+
+    key: str
+    fingerprint: str
+
+    @classmethod
+    def read(cls, header: str | None, sent: Mapping[str, object]) -> Self | None:
+        """Return the key in a header, or None if there is no such header.
+
+        Raises:
+            BadKey: it is none.
+        """
+        if header is None:
+            return None
+        found = FORM.fullmatch(header)
+        if found is None:
+            raise BadKey
+        canonical = json.dumps(sent, sort_keys=True, ensure_ascii=False).encode()
+        return cls(found[1] or found[2], hashlib.sha256(canonical).hexdigest())
+
+
+async def select_keys(connection: Connection, keys: Sequence[str]) -> list[Row]:
+    """Return ``key, fingerprint, appointment_id, created`` of those keys that were used."""
+    return await connection.fetch_all(SELECT_KEYS, {"keys": list(keys)})
+
+
+async def insert_keys(
+    connection: Connection, keys: Sequence[Mapping[str, object]], now: datetime.datetime
+) -> None:
+    """Keep keys, each with its fingerprint and what was answered.
+
+    Raises:
+        LostRace: another process has used one of them at this very moment.
+    """
+    rows = [dict(key) for key in keys]
+    stored = await connection.fetch_all(INSERT_KEYS, {"keys": rows, "now": now})
+    if len(stored) < len(keys):
+        raise LostRace("another process has used the same Idempotency-Key")
+
+
+async def delete_old_keys(connection: Connection, now: datetime.datetime) -> None:
+    """Forget keys that were kept for long enough."""
+    await connection.execute(DELETE_OLD_KEYS, {"before": now - KEPT, "limit": MOST_DELETED})

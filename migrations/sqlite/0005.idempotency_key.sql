@@ -1,0 +1,10 @@
+-- What was answered to a POST with an Idempotency-Key. The answer is what was sent plus the id, so
+-- that the request's fingerprint and the id are all there is to keep.
+create table if not exists idempotency_key (
+    key text primary key,
+    fingerprint text not null,
+    appointment_id integer not null references appointment (id),
+    created integer not null check (created in (0, 1)),
+    stored_at text not null
+) without rowid;
+create index if not exists idempotency_key_stored_at on idempotency_key (stored_at);
