@@ -73,9 +73,8 @@ def services(
     """Return the services of the role."""
     broker = open_broker(settings, database)
     outbox = Outbox(database, settings.again_after)
-    desk = Desk(
-        database, outbox, settings.zone, settings.visit_minutes, OpeningHours(*settings.hours)
-    )
+    hours = OpeningHours(*settings.hours)
+    desk = Desk(database, outbox, settings.zone, settings.visit_minutes, hours)
     writer = Writer(desk)
     ledger = Ledger(database)
     consumer = Consumer(
@@ -86,7 +85,9 @@ def services(
         app = application([*routes, *health_routes(look)], REFUSALS)
         return Service("http", HttpServer(app, listener, settings.grace_seconds).run)
 
-    api = http(*AppointmentRoutes(desk, writer).routes(), *analytics_routes(database))
+    api = http(
+        *AppointmentRoutes(desk, writer).routes(), *analytics_routes(database, hours.minutes)
+    )
     # Requests in hand at a stop may have a booking to write yet.
     booking = Service("booking", writer.run, serves=("http",))
     # Bookings go on while the broker is away, so the API is of use without its relay.

@@ -24,29 +24,31 @@ class Days:
 INSERT_RECORDED = Sql(
     sqlite="""
         insert into recorded (
-            event_id, type, appointment_id, office_number, doctor_name,
-            day, hour_of_week, lead_minutes, occurred_at, recorded_at
+            event_id, type, appointment_id, version, status, office_number, doctor_name,
+            day, hour_of_week, duration_minutes, lead_minutes, occurred_at, recorded_at
         )
         select
-            value->>'event_id', value->>'type', value->>'appointment_id',
-            value->>'office_number', value->>'doctor_name', value->>'day',
-            value->>'hour_of_week', value->>'lead_minutes', value->>'occurred_at', :now
+            value->>'event_id', value->>'type', value->>'appointment_id', value->>'version',
+            value->>'status', value->>'office_number', value->>'doctor_name', value->>'day',
+            value->>'hour_of_week', value->>'duration_minutes', value->>'lead_minutes',
+            value->>'occurred_at', :now
         from json_each(:events)
         where true
         on conflict (event_id) do nothing
     """,
     postgresql="""
         insert into recorded (
-            event_id, type, appointment_id, office_number, doctor_name,
-            day, hour_of_week, lead_minutes, occurred_at, recorded_at
+            event_id, type, appointment_id, version, status, office_number, doctor_name,
+            day, hour_of_week, duration_minutes, lead_minutes, occurred_at, recorded_at
         )
         select
-            event_id, type, appointment_id, office_number, doctor_name,
-            day, hour_of_week, lead_minutes, occurred_at,
+            event_id, type, appointment_id, version, status, office_number, doctor_name,
+            day, hour_of_week, duration_minutes, lead_minutes, occurred_at,
             cast(:now as timestamptz)
         from json_to_recordset(cast(:events as json)) as told (
-            event_id text, type text, appointment_id bigint, office_number text, doctor_name text,
-            day date, hour_of_week int, lead_minutes int, occurred_at timestamptz
+            event_id text, type text, appointment_id bigint, version int, status text,
+            office_number text, doctor_name text, day date, hour_of_week int, duration_minutes int,
+            lead_minutes int, occurred_at timestamptz
         )
         on conflict (event_id) do nothing
     """,
@@ -130,6 +132,58 @@ async def select_lead_minutes(connection: Connection, days: Days) -> Row:
         _range(days),
     )
     return rows[0]
+
+
+# What is the latest that was told of its appointment, in whatever order it came.
+_LATEST = """
+    not exists (
+        select 1 from recorded later
+        where later.appointment_id = recorded.appointment_id and later.version > recorded.version
+    )
+"""
+
+
+async def select_standing(connection: Connection, days: Days) -> list[Row]:
+    """Return ``status`` and ``appointments``: how many stand how, by the latest event of each."""
+    return await connection.fetch_all(
+        f"""
+        select status, count(*) as appointments from recorded
+        where day between :first and :last and {_LATEST}
+        group by status
+        """,  # noqa: S608 - our own words only
+        _range(days),
+    )
+
+
+async def select_occupied_per_office(connection: Connection, days: Days) -> list[Row]:
+    """Return ``office_number``, ``minutes`` and ``days``: how long on how many days it is in use.
+
+    By the latest event of each appointment, without those that were cancelled or not kept.
+    """
+    return await connection.fetch_all(
+        f"""
+        select office_number, sum(duration_minutes) as minutes, count(distinct day) as days
+        from recorded
+        where day between :first and :last and status not in ('cancelled', 'no_show')
+            and {_LATEST}
+        group by office_number order by office_number
+        """,  # noqa: S608 - our own words only
+        _range(days),
+    )
+
+
+async def select_occupied_per_doctor(connection: Connection, days: Days) -> list[Row]:
+    """Return ``doctor_name``, ``minutes`` and ``days``, as ``select_occupied_per_office`` does."""
+    return await connection.fetch_all(
+        f"""
+        select doctor_name, sum(duration_minutes) as minutes, count(distinct day) as days
+        from recorded
+        where day between :first and :last and status not in ('cancelled', 'no_show') and doctor_name is not null
+            and {_LATEST}
+        group by doctor_name order by doctor_name
+        """,  # noqa: S608 - our own words only
+        _range(days),
+    )
 
 
 def _range(days: Days) -> Mapping[str, object]:

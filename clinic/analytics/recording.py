@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from clinic.analytics.queries import insert_recorded
 from clinic.analytics.recorded import recorded
-from clinic.database import Database, utc_now
+from clinic.database import Database, again_if_lost, utc_now
 from clinic.events import read
 from clinic.messaging.message import Message
 
@@ -24,5 +24,11 @@ class Ledger:
             DatabaseUnavailable: nothing can be recorded now.
         """
         events = [recorded(read(message)) for message in messages]
-        async with self.database.transaction() as connection:
-            await insert_recorded(connection, events, utc_now())
+        # In one order for all, so that two that record the same seldom wait in a circle.
+        events.sort(key=lambda event: event.event_id)
+
+        async def record() -> None:
+            async with self.database.transaction() as connection:
+                await insert_recorded(connection, events, utc_now())
+
+        await again_if_lost(record)

@@ -23,7 +23,7 @@ from clinic.appointments.appointment import LONGEST
 from clinic.appointments.wall_clock import read_wall_clock
 from clinic.database import wall_clock_text
 from clinic.events import Status
-from clinic.web.reading import Day
+from clinic.web.reading import DayRange
 
 # Control characters, surrogates, and line and paragraph separators have no place in one line.
 BANNED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -187,43 +187,22 @@ class Change(_Request):
         return self.model_dump(include=self.model_fields_set - {"override", "reason"})
 
 
-class _Query(BaseModel):
-    """What a query may say; ``from`` and ``to`` are days, both included."""
-
-    model_config = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True)
-
-    first_day: Annotated[Day | None, Field(validation_alias="from")] = None
-    last_day: Annotated[Day | None, Field(validation_alias="to")] = None
-    office_number: OfficeNumber | None = None
-    doctor_name: Name | None = None
-
-    @field_validator("last_day")
-    @classmethod
-    def _not_before_first(
-        cls, last: datetime.date | None, info: ValidationInfo
-    ) -> datetime.date | None:
-        first = info.data.get("first_day")
-        if first and last and last < first:
-            raise PydanticCustomError("range", "must not be before from")
-        return last
-
-    @classmethod
-    def names(cls) -> list[str]:
-        """Return the names of the parameters."""
-        return [str(field.validation_alias or name) for name, field in cls.model_fields.items()]
-
-
-class Search(_Query):
+class Search(DayRange):
     """What a client looks for in the list; what it does not give matters not."""
 
+    office_number: OfficeNumber | None = None
+    doctor_name: Name | None = None
     patient_name: Name | None = None
     status: Status | None = None
     limit: Annotated[int | None, BeforeValidator(page_size)] = None
     after: Annotated[tuple[datetime.datetime, int] | None, BeforeValidator(read_cursor)] = None
 
 
-class FeedSearch(_Query):
+class FeedSearch(DayRange):
     """Whose calendar a client wants: an office's, a doctor's, or of both together."""
+
+    office_number: OfficeNumber | None = None
+    doctor_name: Name | None = None
 
     @model_validator(mode="after")
     def _names_one(self) -> Self:

@@ -25,7 +25,7 @@ from clinic.appointments.requests import Booking, Change, FeedSearch, Search, cu
 from clinic.appointments.spreadsheet import as_csv
 from clinic.web.conditions import entity_tag, is_known, may_change
 from clinic.web.problems import ProblemType
-from clinic.web.reading import JSON, preferred, read_json_object, read_query
+from clinic.web.reading import JSON, preferred, read_json_object
 
 CSV = "text/csv"
 CALENDAR = "text/calendar"
@@ -116,7 +116,7 @@ class AppointmentRoutes:
         return Response(f"[{','.join(told)}]", media_type=JSON)
 
     async def _list(self, request: Request) -> Response:
-        search = Search.model_validate(read_query(request, Search.names()))
+        search = Search.of(request)
         media_type = preferred(request, (JSON, CSV))
         if search.limit is not None:
             return await self._page(request, search, search.limit, media_type)
@@ -141,7 +141,7 @@ class AppointmentRoutes:
         return Response(body, media_type=media_type, headers=headers)
 
     async def _feed(self, request: Request) -> Response:
-        search = FeedSearch.model_validate(read_query(request, FeedSearch.names()))
+        search = FeedSearch.of(request)
         return await stream(feed(self.desk.database, search, self.desk.zone), CALENDAR)
 
 

@@ -4,9 +4,17 @@ import datetime
 import re
 from collections.abc import Collection, Sequence
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError, from_json
 from starlette.requests import Request
 
@@ -38,6 +46,36 @@ Day = Annotated[
     WithJsonSchema({"type": "string", "format": "date"}),
 ]
 """A day as it stands in a query."""
+
+
+class DayRange(BaseModel):
+    """The query parameters ``from`` and ``to``: days, both included; either may be left out."""
+
+    model_config = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True)
+
+    first_day: Annotated[Day | None, Field(validation_alias="from")] = None
+    last_day: Annotated[Day | None, Field(validation_alias="to")] = None
+
+    @field_validator("last_day")
+    @classmethod
+    def _not_before_first(
+        cls, last: datetime.date | None, info: ValidationInfo
+    ) -> datetime.date | None:
+        first = info.data.get("first_day")
+        if first and last and last < first:
+            raise PydanticCustomError("range", "must not be before from")
+        return last
+
+    @classmethod
+    def of(cls, request: Request) -> Self:
+        """Return what a request's query says.
+
+        Raises:
+            Problem: it has parameters that mean nothing here, or one twice.
+            ValidationError: it names every parameter that is wrong.
+        """
+        names = [str(field.validation_alias or name) for name, field in cls.model_fields.items()]
+        return cls.model_validate(read_query(request, names))
 
 
 async def read_json_object(

@@ -3,12 +3,17 @@ create table if not exists recorded (
     event_id text primary key,
     type text not null,
     appointment_id bigint not null,
+    version integer not null,
+    status text not null,
     office_number text not null,
     doctor_name text,
     day date not null,
     hour_of_week integer not null check (hour_of_week between 0 and 167),
+    duration_minutes integer not null,
     lead_minutes integer not null,
     occurred_at timestamptz not null,
     recorded_at timestamptz not null
 );
 create index if not exists recorded_day on recorded (day, type);
+-- Which event is an appointment's latest is seen by its version, in whatever order they came.
+create index if not exists recorded_appointment on recorded (appointment_id, version);
