@@ -13,11 +13,14 @@ from clinic.messaging.message import Message, Unreadable
 
 FACTS = AppointmentFacts(
     appointment_id=1,
+    version=1,
+    status="booked",
     office_number="221B",
     doctor_name=None,
     date_time=datetime.datetime(2025, 12, 1, 15, 30),
     time_zone="Europe/Moscow",
     duration_minutes=15,
+    override=False,
 )
 EVENT = tell("appointment.booked", FACTS, datetime.datetime(2025, 11, 1, tzinfo=datetime.UTC))
 
@@ -39,11 +42,14 @@ def test_the_form_is_cloudevents() -> None:
         "datacontenttype": "application/json",
         "data": {
             "appointment_id": 1,
+            "version": 1,
+            "status": "booked",
             "office_number": "221B",
             "doctor_name": None,
             "date_time": "2025-12-01T15:30:00",
             "time_zone": "Europe/Moscow",
             "duration_minutes": 15,
+            "override": False,
         },
     }
 

@@ -178,8 +178,8 @@ async def select_occupied_per_doctor(connection: Connection, days: Days) -> list
         f"""
         select doctor_name, sum(duration_minutes) as minutes, count(distinct day) as days
         from recorded
-        where day between :first and :last and status not in ('cancelled', 'no_show') and doctor_name is not null
-            and {_LATEST}
+        where day between :first and :last and status not in ('cancelled', 'no_show')
+            and doctor_name is not null and {_LATEST}
         group by doctor_name order by doctor_name
         """,  # noqa: S608 - our own words only
         _range(days),

@@ -27,6 +27,7 @@ WORDS = {
     "missing": "is required",
     "string_type": "must be text",
     "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
     "string_too_short": "must not be empty",
 }
 

@@ -5,11 +5,23 @@ import pytest
 from tests.process.clinic import ClinicProcess, until
 
 
-def test_what_is_booked_is_counted(clinic: ClinicProcess) -> None:
+def test_what_is_booked_and_what_becomes_of_it_is_counted(clinic: ClinicProcess) -> None:
     days = {"from": "2030-05-06", "to": "2030-05-07"}
+    paths = []
     for day, office in (("2030-05-06", "31"), ("2030-05-07", "32"), ("2030-05-07", "31")):
-        assert clinic.book(date_time=f"{day}T09:30:00", office_number=office).status_code == 201
-    until(lambda: clinic.http.get("/analytics", params=days).json()["totals"]["booked"] == 3)
+        answer = clinic.book(
+            date_time=f"{day}T09:30:00", office_number=office, doctor_name=f"Доктор {office}"
+        )
+        paths.append(answer.headers["location"])
+    clinic.http.patch(paths[0], json={"status": "arrived"})
+    clinic.http.patch(paths[1], json={"status": "no_show"})
+    clinic.http.delete(paths[2])
+
+    def totals() -> dict[str, int]:
+        found: dict[str, int] = clinic.http.get("/analytics", params=days).json()["totals"]
+        return found
+
+    until(lambda: totals()["cancelled"] == 1 and sum(totals().values()) == 6)
     for path in ("/analytics", "/analytics/"):
         answer = clinic.http.get(path, params=days).json()
         assert answer["lead_time_minutes"]["median"] > 0
@@ -17,7 +29,17 @@ def test_what_is_booked_is_counted(clinic: ClinicProcess) -> None:
         assert answer == {
             "from": "2030-05-06",
             "to": "2030-05-07",
-            "totals": {"booked": 3},
+            "totals": {
+                "booked": 3,
+                "renamed": 0,
+                "reassigned": 0,
+                "rescheduled": 0,
+                "reopened": 0,
+                "arrived": 1,
+                "done": 0,
+                "no_show": 1,
+                "cancelled": 1,
+            },
             "booked_per_day": [
                 {"day": "2030-05-06", "booked": 1},
                 {"day": "2030-05-07", "booked": 2},
@@ -29,6 +51,15 @@ def test_what_is_booked_is_counted(clinic: ClinicProcess) -> None:
             "booked_per_hour_of_week": [
                 {"weekday": "monday", "hour": 9, "booked": 1},
                 {"weekday": "tuesday", "hour": 9, "booked": 2},
+            ],
+            "appointments": {"booked": 0, "arrived": 1, "done": 0, "no_show": 1, "cancelled": 1},
+            "no_show_rate": 0.5,
+            "cancellation_rate": 0.3333,
+            "utilisation_per_office": [
+                {"office_number": "31", "minutes": 15, "days": 1, "utilisation": 0.0208}
+            ],
+            "utilisation_per_doctor": [
+                {"doctor_name": "Доктор 31", "minutes": 15, "days": 1, "utilisation": 0.0208}
             ],
         }
 

@@ -72,7 +72,7 @@ class Line:
         self.told += count
 
     async def recorded(self) -> int:
-        totals = (await report(self.database, Days()))["totals"]
+        totals = (await report(self.database, Days(), 720))["totals"]
         assert isinstance(totals, dict)
         return int(totals["booked"])
 

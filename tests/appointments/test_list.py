@@ -1,0 +1,301 @@
+"""The list over HTTP: everything, or what is looked for, page by page, in every form."""
+
+import csv
+import datetime
+import io
+import itertools
+import os
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import icalendar
+import pytest
+
+from clinic.appointments.listing import select_sought
+from clinic.appointments.requests import Search
+from clinic.database import Database, Dialect, Sql
+from tests.appointments.test_routes import fresh, listed, wrong
+from tests.process.clinic import ClinicProcess, running
+
+OFFICES = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def records(clinic: ClinicProcess) -> list[dict[str, Any]]:
+    """The records of some appointments, booked and changed, in offices of their own."""
+    mark = f"L{next(OFFICES)}"
+    chance = random.Random(mark)
+    found = []
+    for number in range(30):
+        sent = fresh(
+            patient_name=f"{chance.choice(['Ёлкина', 'ŠKODA', 'Straße', 'ΝΊΚΟΣ'])} {mark}",
+            office_number=f"{mark}-{number % 3}",
+            doctor_name=chance.choice([None, f"Доктор {mark}-{number % 3}"]),
+            date_time=f"2031-05-{number % 7 + 1:02}T{number // 3 + 8:02}:30:00",
+        )
+        path = clinic.http.post("/appointment", json=sent).headers["location"]
+        status = chance.choice(["booked", "arrived", "cancelled"])
+        found.append(clinic.http.patch(path, json={"status": status}).json())
+    return found
+
+
+def in_order(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(records, key=lambda record: (record["date_time"], record["id"]))
+
+
+def test_the_list_holds_what_each_record_shows(clinic: ClinicProcess) -> None:
+    sent = fresh(date_time="2025-12-01T15:30:00.25", patient_name='"Ё" \\ \u007e🙂')
+    path = clinic.http.post("/appointment", json=sent).headers["location"]
+    record = clinic.http.get(path).json()
+    assert record in listed(clinic)
+    assert record in clinic.http.get("/appointment?from=2025-12-01").json()
+
+
+def test_each_parameter_narrows_the_list(
+    clinic: ClinicProcess, records: list[dict[str, Any]]
+) -> None:
+    days = {"from": "2031-05-01", "to": "2031-05-31"}
+    mark = records[0]["office_number"].partition("-")[0]
+    sought: list[tuple[dict[str, str], Any]] = [
+        ({"office_number": f"{mark}-1"}, lambda one: one["office_number"] == f"{mark}-1"),
+        ({"doctor_name": f"Доктор {mark}-2"}, lambda one: one["doctor_name"] == f"Доктор {mark}-2"),
+        ({"patient_name": f"ЁЛКИНА {mark}"}, lambda one: one["patient_name"].startswith("Ёлкина")),
+        ({"patient_name": f"škoda {mark}"}, lambda one: one["patient_name"].startswith("ŠKODA")),
+        ({"patient_name": f"STRASSE {mark}"}, lambda one: one["patient_name"][:6] == "Straße"),
+        ({"patient_name": f"νίκος {mark}"}, lambda one: one["patient_name"][:5] == "ΝΊΚΟΣ"),
+        (
+            {"office_number": f"{mark}-0", "status": "cancelled"},
+            lambda one: one["office_number"] == f"{mark}-0" and one["status"] == "cancelled",
+        ),
+        (
+            {"office_number": f"{mark}-0", "from": "2031-05-02", "to": "2031-05-04"},
+            lambda one: (
+                one["office_number"] == f"{mark}-0"
+                and "2031-05-02" <= one["date_time"][:10] <= "2031-05-04"
+            ),
+        ),
+    ]
+    for parameters, fits in sought:
+        answer = clinic.http.get("/appointment", params=days | parameters)
+        assert answer.status_code == 200
+        expected = in_order([record for record in records if fits(record)])
+        assert answer.json() == expected, parameters
+        assert expected, parameters
+
+
+@pytest.mark.parametrize("limit", [1, 4, 10, 30, 500])
+def test_pages_follow_each_other_without_gap_or_overlap(
+    clinic: ClinicProcess, records: list[dict[str, Any]], limit: int
+) -> None:
+    office = records[0]["office_number"]
+    expected = in_order([one for one in records if one["office_number"] == office])
+    found: list[dict[str, Any]] = []
+    url = f"/appointment?office_number={office}&limit={limit}"
+    while True:
+        answer = clinic.http.get(url)
+        assert len(answer.json()) <= limit
+        found += answer.json()
+        if "next" not in answer.links:
+            break
+        assert len(answer.json()) == limit
+        url = answer.links["next"]["url"]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("limit=0", "#/limit"),
+        ("limit=501", "#/limit"),
+        ("limit=ten", "#/limit"),
+        ("limit=٣", "#/limit"),
+        ("after=x", "#/after"),
+        ("after=2025-12-01T15:30:00", "#/after"),
+        ("after=9999999999999999999,1", "#/after"),
+        ("status=gone", "#/status"),
+        ("from=2025-12-02&to=2025-12-01", "#/to"),
+        ("from=today", "#/from"),
+        ("office_number=", "#/office_number"),
+        ("patient_name=%00", "#/patient_name"),
+        ("limit=1&limit=2", "#/limit"),
+        ("patient=x", "#"),
+    ],
+)
+def test_a_wrong_parameter_is_named(clinic: ClinicProcess, query: str, pointer: str) -> None:
+    assert wrong(clinic.http.get(f"/appointment?{query}")).keys() == {pointer}
+
+
+DANGEROUS = ["=1+1", "+7 900", "-1", "@SUM(A1)", "＝1", "＋1", "－1", "＠A"]
+
+
+@pytest.mark.parametrize("query", ["", "&limit=500"])
+def test_csv_holds_the_same_and_no_formula(clinic: ClinicProcess, query: str) -> None:
+    office = f"csv {next(OFFICES)}"
+    names = [*DANGEROUS, 'quo"te', "com,ma", "semi;colon", "Ёлкина"]
+    for number, name in enumerate(names):
+        sent = {"patient_name": name, "office_number": office}
+        at = f"2031-06-01T{number + 8:02}:00:00"
+        assert clinic.http.post("/appointment", json=sent | {"date_time": at}).status_code == 201
+    answer = clinic.http.get(
+        f"/appointment?office_number={office}{query}", headers={"Accept": "text/csv"}
+    )
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["vary"] == "Accept"
+    rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    assert [row["patient_name"] for row in rows] == [
+        f"'{name}" if name in DANGEROUS else name for name in names
+    ]
+    records = clinic.http.get(f"/appointment?office_number={office}").json()
+    assert [row["id"] for row in rows] == [str(record["id"]) for record in records]
+    assert rows[0]["date_time"] == "2031-06-01T08:00:00"
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("*/*", "application/json"),
+        ("text/csv", "text/csv; charset=utf-8"),
+        ("text/*", "text/csv; charset=utf-8"),
+        ("application/json, text/csv", "application/json"),
+        ("application/json;q=0.5, text/csv;q=0.9", "text/csv; charset=utf-8"),
+        ("text/csv;q=0, */*", "application/json"),
+        ("image/png", "application/json"),
+        ("text/csv;q=nonsense", "application/json"),
+        ("", "application/json"),
+    ],
+)
+def test_the_form_is_what_the_client_prefers(
+    clinic: ClinicProcess, accept: str, media_type: str
+) -> None:
+    answer = clinic.http.get("/appointment?limit=1", headers={"Accept": accept})
+    assert answer.headers["content-type"] == media_type
+
+
+def test_a_feed_tells_when_an_office_or_doctor_is_taken_and_by_whom_not(
+    clinic: ClinicProcess, records: list[dict[str, Any]]
+) -> None:
+    office = records[0]["office_number"]
+    days = {"from": "2031-05-01", "to": "2031-05-31"}
+    answer = clinic.http.get("/appointment.ics", params={"office_number": office} | days)
+    assert answer.headers["content-type"] == "text/calendar; charset=utf-8"
+    assert records[0]["patient_name"] not in answer.text
+    entries = icalendar.Calendar.from_ical(answer.text).walk("VEVENT")
+    expected = in_order([one for one in records if one["office_number"] == office])
+    assert [str(entry["uid"]) for entry in entries] == [
+        f"appointment-{record['id']}@clinic" for record in expected
+    ]
+    for entry, record in zip(entries, expected, strict=True):
+        assert isinstance(entry, icalendar.Event)
+        assert isinstance(entry.start, datetime.datetime)
+        assert entry.start.replace(tzinfo=None).isoformat() == record["date_time"]
+        assert str(entry.start.utcoffset()) == "2:00:00"  # summer in Berlin
+        cancelled = record["status"] == "cancelled"
+        assert entry["status"] == ("CANCELLED" if cancelled else "CONFIRMED")
+    doctor = next(one["doctor_name"] for one in records if one["doctor_name"])
+    answer = clinic.http.get("/appointment.ics", params={"doctor_name": doctor} | days)
+    count = sum(one["doctor_name"] == doctor for one in records)
+    assert answer.text.count("BEGIN:VEVENT") == count
+    assert wrong(clinic.http.get("/appointment.ics")).keys() == {"#"}
+
+
+READ_FROM: list[tuple[dict[str, str], str]] = [
+    ({}, "appointment_time"),
+    ({"from": "2031-05-01"}, "appointment_time"),
+    ({"from": "2031-05-01", "to": "2031-05-02"}, "appointment_time"),
+    ({"office_number": "7"}, "appointment_office"),
+    ({"office_number": "7", "from": "2031-05-01"}, "appointment_office"),
+    ({"doctor_name": "Доктор 7"}, "appointment_doctor"),
+    ({"patient_name": "Имя 7"}, "appointment_patient"),
+    ({"status": "no_show"}, "appointment_status"),
+    ({"after": "2031-05-01T10:00:00,7"}, "appointment_time"),
+    ({"office_number": "7", "after": "2031-05-01T10:00:00,7"}, "appointment_office"),
+]
+
+
+@pytest.mark.anyio
+async def test_a_long_list_is_streamed(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(MANY, {"rows": many(50_000)})
+    with running(tmp_path, DATABASE_URL=database_url) as clinic:
+        clinic.http.get("/appointment?limit=1")
+        before = resident_bytes(clinic)
+        with clinic.http.stream("GET", "/appointment") as answer:
+            pieces = answer.iter_raw()
+            size = len(next(pieces))
+            most = before
+            for piece in pieces:
+                size += len(piece)
+                if size % 10 == 0:
+                    most = max(most, resident_bytes(clinic))
+        assert size > 50_000 * 150
+        assert most - before < 32 * 2**20
+        assert len(clinic.http.get("/appointment").json()) == 50_000
+
+
+def resident_bytes(clinic: ClinicProcess) -> int:
+    """Return how much memory a process holds."""
+    pages = Path(f"/proc/{clinic.process.pid}/statm").read_text("ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.anyio
+async def test_a_page_is_read_from_an_index_in_order(database: Database) -> None:
+    """A plan that sorts, or reads the table, would cost more the more there is."""
+    async with database.transaction() as connection:
+        await connection.execute(MANY, {"rows": many()})
+        await connection.execute("analyze appointment")
+        plan: list[str] = []
+        explain = "explain query plan" if database.dialect is Dialect.SQLITE else "explain"
+        fetch_all = connection.fetch_all
+
+        async def explained(sql: Any, values: Any = None) -> Any:
+            rows = await fetch_all(f"{explain} {sql}", values)
+            plan.extend(str(list(row.values())[-1]) for row in rows)
+            return []
+
+        connection.fetch_all = explained  # type: ignore[method-assign]
+        for parameters, index in READ_FROM:
+            plan.clear()
+            await select_sought(connection, Search.model_validate(parameters), 50)
+            assert any(index in step for step in plan), (parameters, plan)
+            for step in plan:
+                assert not re.search("(?i)sort|temp|seq scan|^scan [a-z]+$", step), plan
+
+
+MANY = Sql(
+    sqlite="""
+        insert into appointment (patient_name, patient_key, office_number, doctor_name, date_time,
+            duration_minutes, end_time, status)
+        select 'a', value->>'patient', value->>'office', value->>'doctor', value->>'begins', 15,
+            value->>'ends', 'cancelled'
+        from json_each(:rows)
+    """,
+    postgresql="""
+        insert into appointment (patient_name, patient_key, office_number, doctor_name, date_time,
+            duration_minutes, end_time, status)
+        select 'a', patient, office, doctor, begins, 15, ends, 'cancelled'
+        from json_to_recordset(cast(:rows as json)) as r (
+            patient text, office text, doctor text, begins timestamp, ends timestamp
+        )
+    """,
+)
+
+
+def many(count: int = 20_000) -> list[dict[str, object]]:
+    """Return rows of which ten times as many match any filter as stand on a page."""
+    begins = datetime.datetime(2031, 1, 1)
+    quarter = datetime.timedelta(minutes=15)
+    return [
+        {
+            "patient": f"имя {n % 97}",
+            "office": f"{n % 101}",
+            "doctor": f"Доктор {n % 103}",
+            "begins": begins + n * quarter,
+            "ends": begins + n * quarter + quarter,
+        }
+        for n in range(count)
+    ]
