@@ -1,8 +1,8 @@
-"""An appointment book for clinics: it books, lists, and counts each thing once.
+"""An appointment book for clinics: it never double-books, and counts each thing once.
 
 A booking's way, which is also an order to read in::
 
-    HTTP ── validate ── book ──┐ one transaction: the appointment and its event
+    HTTP ── validate ── book ──┐ one transaction for all that wait: appointments and their events
                                ▼
                        event log (= outbox) ── relay ──▶ main queue ── consumer ──▶ recorded once
                                                            ▲              │ failed

@@ -229,3 +229,42 @@ async def test_fifty_starts_and_stops_leave_nothing_behind(round_: int) -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(50):
             tasks.start_soon(one)
+
+
+async def test_who_serves_another_is_asked_to_stop_only_when_that_one_has_stopped() -> None:
+    seen: list[str] = []
+
+    async def server(lifecycle: Lifecycle) -> None:
+        await idle(lifecycle)
+        seen.append("server")
+
+    async def served(lifecycle: Lifecycle) -> None:
+        await idle(lifecycle)
+        await anyio.sleep(0.05)
+        seen.append("served")
+
+    supervisor = Supervisor(
+        [Service("server", server, serves=("served",)), Service("served", served)],
+        grace_seconds=1,
+        patience=QUICK,
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(
+            stop_when, supervisor, lambda: set(supervisor.states.values()) == {State.UP}
+        )
+        assert await supervisor.run()
+    assert seen == ["served", "server"]
+
+
+async def test_who_serves_one_that_gave_up_is_stopped_too() -> None:
+    async def served(_lifecycle: Lifecycle) -> None:
+        raise ValueError("always")
+
+    supervisor = Supervisor(
+        [Service("server", idle, serves=("served",)), Service("served", served)],
+        grace_seconds=1,
+        patience=QUICK,
+    )
+    with pytest.raises(GaveUp):
+        await supervisor.run()
+    assert supervisor.states["server"] is State.STOPPED

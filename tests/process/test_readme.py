@@ -27,7 +27,7 @@ def prints(command: str, expected: str) -> bool:
 
 def test_the_tour_gives_what_it_says(tmp_path: Path) -> None:
     with running(tmp_path) as process:
-        assert len(steps()) == 5
+        assert len(steps()) == 7
         for command, expected in steps():
             here = command.replace("http://127.0.0.1:8000", process.url)
             until(partial(prints, here, expected), seconds=3)
