@@ -4,8 +4,8 @@ Each session has connections of its own. Every wait for the broker has a deadlin
 none, and whatever it raises becomes ``BrokerUnavailable``: the service ends with that, and is
 started again by its supervisor until the broker is back.
 
-A broker that went silent is noticed after 18 s (``topology.HEARTBEAT_SECONDS``), one that does not
-confirm after ``PUBLISH_SECONDS``, everything else at once.
+A broker that went silent is noticed within 20 s (``topology.HEARTBEAT_SECONDS``), one that does not
+confirm after ``PUBLISH_SECONDS`` and ``FAREWELL_SECONDS``, everything else at once.
 """
 
 import asyncio
@@ -30,6 +30,10 @@ from clinic.messaging.topology import Topology, connection_url, explain_misfit
 STEP_SECONDS = 5.0
 # Less than the grace period that a stop has by default, and than a relay's hold on its batch.
 PUBLISH_SECONDS = 8.0
+# For closing a connection that has just failed. Nobody tries again before, and a broker that is
+# blocked or frozen does not even read the farewell: of itself aiormq waits 2 s for the answer, and
+# with TLS more than 20 s. A broker that is well answers within milliseconds.
+FAREWELL_SECONDS = 1.0
 PERSISTENT = 2
 
 
@@ -44,11 +48,7 @@ class RabbitBroker:
     async def publishing(self) -> AsyncIterator[Publish]:
         """Keep the promise of ``Broker.publishing``."""
         async with self._channel("publisher") as channel:
-
-            async def publish(messages: Sequence[Message]) -> set[str]:
-                return await self._publish(channel, messages)
-
-            yield publish
+            yield _Publisher(channel, self.topology.main).publish
 
     @asynccontextmanager
     async def consuming(self, limit: int) -> AsyncIterator[Receive]:
@@ -68,40 +68,23 @@ class RabbitBroker:
         """Open a connection and a channel, with everything declared, for a body."""
         with as_unavailable("cannot be reached"), step():
             connection = await aiormq.connect(connection_url(self.url, f"clinic {purpose}"))
+        seconds = STEP_SECONDS
         try:
             with as_unavailable("cannot be used"), step():
                 channel = await connection.channel(publisher_confirms=True)
                 await self._declare(channel)
             yield channel
+        except BrokerUnavailable:
+            seconds = FAREWELL_SECONDS
+            raise
         finally:
-            await close(connection)
+            await close(connection, seconds)
 
     async def _declare(self, channel: AbstractChannel) -> None:
         try:
             await declare(channel, self.topology)
         except ChannelPreconditionFailed as error:
             raise BrokerUnavailable(explain_misfit(str(error))) from None
-
-    async def _publish(self, channel: AbstractChannel, messages: Sequence[Message]) -> set[str]:
-        """Publish all at once on one channel, and wait for the confirmations of all."""
-        if channel.is_closed:
-            raise BrokerUnavailable("RabbitMQ has closed the connection")
-        stored: set[str] = set()
-        failures: list[BrokerUnavailable] = []
-
-        async def publish(message: Message) -> None:
-            try:
-                await publish_one(channel, self.topology.main, message)
-                stored.add(message.id)
-            except BrokerUnavailable as failure:
-                failures.append(failure)
-
-        async with anyio.create_task_group() as tasks:
-            for message in messages:
-                tasks.start_soon(publish, message)
-        if failures and not stored:
-            raise failures[0]
-        return stored
 
 
 async def publish_one(
@@ -131,6 +114,39 @@ async def publish_one(
         )
     if not isinstance(confirmation, Basic.Ack):
         raise BrokerUnavailable("RabbitMQ does not take what is published")
+
+
+class _Publisher:
+    """One publishing session: over as soon as one message was not confirmed."""
+
+    def __init__(self, channel: AbstractChannel, queue: str) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._failure: BrokerUnavailable | None = None
+
+    async def publish(self, messages: Sequence[Message]) -> set[str]:
+        """Publish all at once on one channel, and wait for the confirmations of all."""
+        if self._channel.is_closed:
+            raise BrokerUnavailable("RabbitMQ has closed the connection")
+        if self._failure:
+            raise self._failure
+        stored: set[str] = set()
+
+        async def publish(message: Message) -> None:
+            try:
+                await publish_one(self._channel, self._queue, message)
+                stored.add(message.id)
+            except BrokerUnavailable as failure:
+                self._failure = failure
+
+        async with anyio.create_task_group() as tasks:
+            for message in messages:
+                tasks.start_soon(publish, message)
+        if self._failure and not stored:
+            raise self._failure
+        # What the broker has of a batch is to be written down, and then the session is over: with
+        # the next batch the broker could be silent for as long again.
+        return stored
 
 
 class _Session:
@@ -254,19 +270,19 @@ class _Delivery:
         await self.session.acknowledge(self.tag)
 
 
-async def close(connection: AbstractConnection) -> None:
-    """Close a connection; one that does not answer is given up after a while."""
-    with contextlib.suppress(BrokerUnavailable), as_unavailable("does not answer"), step():
+async def close(connection: AbstractConnection, seconds: float) -> None:
+    """Close a connection; one that does not answer is given up after so long."""
+    with contextlib.suppress(BrokerUnavailable), as_unavailable("does not answer"), step(seconds):
         await connection.close()
 
 
 @contextlib.contextmanager
-def step() -> Iterator[None]:
+def step(seconds: float = STEP_SECONDS) -> Iterator[None]:
     """Give the body a deadline, and let it finish although its task is cancelled.
 
     aiormq closes the whole channel when a call on it is cancelled (STACK 1.3).
     """
-    with anyio.CancelScope(shield=True), anyio.fail_after(STEP_SECONDS):
+    with anyio.CancelScope(shield=True), anyio.fail_after(seconds):
         yield
 
 

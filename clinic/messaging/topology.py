@@ -10,7 +10,8 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-# A server that has gone silent is noticed after (heartbeat + 1) * 3 s (STACK 1.1).
+# A server that has gone silent is noticed (heartbeat + 1) * 3 s later, or up to heartbeat / 2 more,
+# which is how often aiormq looks (STACK 1.1).
 HEARTBEAT_SECONDS = 5
 # Longer than any message is given back (by a drain, by a crash) in its life, and more than
 # DEATH_LIMIT can be: RabbitMQ 4 would otherwise drop a message after 20.

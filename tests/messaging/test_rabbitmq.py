@@ -15,15 +15,23 @@ import aiormq
 import anyio
 import anyio.to_thread
 import pytest
+from aiormq.abc import AbstractChannel
 
 from clinic.analytics.queries import Days
 from clinic.analytics.recording import Ledger
 from clinic.analytics.report import report
 from clinic.database import Database, migrate, open_database
+from clinic.messaging import rabbitmq
 from clinic.messaging.broker import BrokerUnavailable
 from clinic.messaging.consumer import Consumer
+from clinic.messaging.message import Message
 from clinic.messaging.outbox import Outbox
-from clinic.messaging.rabbitmq import PUBLISH_SECONDS, RabbitBroker
+from clinic.messaging.rabbitmq import (
+    FAREWELL_SECONDS,
+    PUBLISH_SECONDS,
+    STEP_SECONDS,
+    RabbitBroker,
+)
 from clinic.messaging.topology import HEARTBEAT_SECONDS, QueueType
 from clinic.supervisor import Patience, Service, Supervisor
 from tests.analytics.test_report import booked
@@ -36,7 +44,13 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 # A quorum queue that is declared less than some 3 s before a kill stays broken for good on 3.10.8
 # (STACK 2.3).
 SETTLE_SECONDS = 5
-NOTICE_SECONDS = (HEARTBEAT_SECONDS + 1) * 3
+# When the clinic says that it notices what does not end the connection.
+UNCONFIRMED_SECONDS = PUBLISH_SECONDS + FAREWELL_SECONDS
+SILENT_SECONDS = (HEARTBEAT_SECONDS + 1) * 3 + HEARTBEAT_SECONDS / 2
+# What a slow and busy machine may add to what is timed here, and what it may take for "at once".
+SLACK_SECONDS = 6
+# How long to wait for what has no promised time; only a failure takes so long.
+PATIENCE_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +90,11 @@ class Line:
         assert isinstance(totals, dict)
         return int(totals["booked"])
 
-    async def all_recorded(self, seconds: float) -> None:
+    async def all_recorded(self) -> None:
         """Wait until everything is recorded, and check that it is recorded once."""
-        deadline = time.monotonic() + seconds
-        while await self.recorded() < self.told:
-            assert time.monotonic() < deadline, f"{await self.recorded()} of {self.told}"
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (recorded := await self.recorded()) < self.told:
+            assert time.monotonic() < deadline, f"{recorded} of {self.told}"
             await anyio.sleep(0.05)
         await anyio.sleep(0.5)
         assert await self.recorded() == self.told
@@ -130,13 +144,13 @@ def alarm(server: Rabbit) -> Callable[[], None]:
     return stack.close
 
 
-# Each with the time within which it has to be noticed; 3 s stand for "at once".
+# Each with the time within which it is noticed, as the README has it; 0 is "at once".
 FAULTS = [
-    (kill, 3),
-    (stop_app, 3),
-    (close_connections, 3),
-    (alarm, PUBLISH_SECONDS + 3),
-    (freeze, NOTICE_SECONDS + 3),
+    (kill, 0),
+    (stop_app, 0),
+    (close_connections, 0),
+    (alarm, UNCONFIRMED_SECONDS),
+    (freeze, SILENT_SECONDS),
 ]
 
 
@@ -161,18 +175,18 @@ async def test_whatever_happens_to_the_broker_everything_is_recorded_once(  # no
     broker = RabbitBroker(server.create_vhost(vhost), topology(queue_type))
     async with line(database, broker, again_after=5) as running:
         await running.tell(100)
-        await running.all_recorded(seconds=10)
+        await running.all_recorded()
         await anyio.sleep(SETTLE_SECONDS)
         await running.tell(100)
         heal = await anyio.to_thread.run_sync(fault, server)
-        with anyio.fail_after(notice_seconds):
+        with anyio.fail_after(notice_seconds + SLACK_SECONDS):
             while not relay_lines(caplog, "Trying again"):
                 await running.tell(5)  # bookings go on
                 await anyio.sleep(0.2)
         await anyio.to_thread.run_sync(heal)
         await running.tell(5)
-        await running.all_recorded(seconds=40)
-        with anyio.fail_after(20):
+        await running.all_recorded()
+        with anyio.fail_after(PATIENCE_SECONDS):
             while not relay_lines(caplog, "working again"):
                 await anyio.sleep(0.05)
     assert relay_lines(caplog, "Trying again") == relay_lines(caplog, "working again") == 1
@@ -193,10 +207,10 @@ async def test_a_queue_that_is_deleted_is_declared_again_and_what_was_in_it_publ
     url = server.create_vhost(f"deleted-{queue_type}")
     async with line(database, RabbitBroker(url, topology(queue_type)), again_after=2) as running:
         await running.tell(50)
-        await running.all_recorded(seconds=10)
+        await running.all_recorded()
         await delete_queue(url)
         await running.tell(50)
-        await running.all_recorded(seconds=20)
+        await running.all_recorded()
     server.delete_vhost(f"deleted-{queue_type}")
 
 
@@ -221,7 +235,7 @@ async def test_what_was_purged_comes_back(
         connection = await aiormq.connect(vhost)
         channel = await connection.channel()
         purged = 0
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE_SECONDS):
             while purged < 30:
                 await anyio.sleep(0.1)
                 ok = await channel.queue_declare("rmq-for-retries", passive=True)
@@ -231,7 +245,7 @@ async def test_what_was_purged_comes_back(
         supervisor.stop()
     async with line(database, broker, again_after=2) as running:
         running.told = 30
-        await running.all_recorded(seconds=10)
+        await running.all_recorded()
 
 
 async def test_a_line_that_swallows_everything_is_noticed(
@@ -244,17 +258,37 @@ async def test_a_line_that_swallows_everything_is_noticed(
         url = server.vhost_url("partition").replace(str(server.port), str(proxy.port))
         async with line(database, RabbitBroker(url, topology(QueueType.CLASSIC))) as running:
             await running.tell(10)
-            await running.all_recorded(seconds=10)
+            await running.all_recorded()
             proxy.mode("black_hole")
-            with anyio.fail_after(NOTICE_SECONDS + 5):
+            with anyio.fail_after(SILENT_SECONDS + SLACK_SECONDS):
                 while not {"relay", "consumer"} <= {
                     text.split(":")[0] for text in caplog.messages if "Trying again" in text
                 }:
                     await anyio.sleep(0.1)
             await running.tell(10)
             proxy.mode("pass")
-            await running.all_recorded(seconds=20)
+            await running.all_recorded()
     server.delete_vhost("partition")
+
+
+async def test_a_session_that_stored_a_batch_in_part_says_so_and_is_over(
+    vhost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a broker that blocks amid a batch is noticed as soon as one that blocks before."""
+    publish_one = rabbitmq.publish_one
+
+    async def but_the_second(channel: AbstractChannel, queue: str, message: Message) -> None:
+        if message.id == "id-2":
+            raise BrokerUnavailable("not confirmed")
+        await publish_one(channel, queue, message)
+
+    monkeypatch.setattr(rabbitmq, "publish_one", but_the_second)
+    async with RabbitBroker(vhost, topology(QueueType.QUORUM)).publishing() as send:
+        assert await send([message(number) for number in (1, 2, 3)]) == {"id-1", "id-3"}
+        with pytest.raises(BrokerUnavailable, match="not confirmed"):
+            await send([message(4)])
+    async with RabbitBroker(vhost, topology(QueueType.QUORUM)).publishing() as send:
+        assert await send([message(4)]) == {"id-4"}
 
 
 async def test_a_queue_that_differs_is_explained_in_one_sentence(vhost: str) -> None:
@@ -280,7 +314,7 @@ OLDER = {
 }
 
 
-async def declare_as_the_older_project(channel: aiormq.abc.AbstractChannel) -> None:
+async def declare_as_the_older_project(channel: AbstractChannel) -> None:
     await channel.exchange_declare("rmx-for-retries", exchange_type="direct", durable=True)
     await channel.exchange_declare("dlx-for-retries", exchange_type="fanout", durable=True)
     await channel.queue_declare(
@@ -315,7 +349,7 @@ async def test_the_queues_of_the_older_project_are_taken_over_with_their_message
         )
     async with line(database, RabbitBroker(vhost, topology(QueueType.CLASSIC))) as running:
         await running.tell(5)
-        await running.all_recorded(seconds=10)
+        await running.all_recorded()
     found: list[tuple[bytes, Any]] = []
     while (taken := await channel.basic_get("rmq-not-solved", no_ack=True)).body:
         headers = taken.header.properties.headers or {}
@@ -365,4 +399,4 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
         with pytest.raises(BrokerUnavailable, match="cannot be reached"):
             async with RabbitBroker(url, topology(QueueType.QUORUM)).publishing():
                 pass
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < STEP_SECONDS + SLACK_SECONDS
