@@ -16,6 +16,7 @@ from clinic.supervisor import (
     Supervisor,
     Unavailable,
 )
+from tests.timing import PATIENCE_SECONDS, SLACK_SECONDS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
 
@@ -23,7 +24,7 @@ QUICK = Patience(first_pause_seconds=0.001, longest_pause_seconds=0.01, most_cra
 
 
 def supervise(
-    *services: Callable[[Lifecycle], Awaitable[None]], grace_seconds: float = 1
+    *services: Callable[[Lifecycle], Awaitable[None]], grace_seconds: float = PATIENCE_SECONDS
 ) -> Supervisor:
     return Supervisor(
         [Service(run.__name__, run) for run in services],
@@ -183,7 +184,7 @@ async def test_stopping_takes_no_longer_than_the_grace_period(
     supervisor = supervise(stubborn, idle, grace_seconds=0.05)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stop_when, supervisor, lambda: supervisor.working)
-        with anyio.fail_after(1):
+        with anyio.fail_after(SLACK_SECONDS):
             assert not await supervisor.run()
     assert "cut off stubborn." in caplog.text
 
@@ -194,12 +195,12 @@ async def test_stopping_does_not_wait_for_a_pause_to_end() -> None:
 
     supervisor = Supervisor(
         [Service("failing", failing)],
-        grace_seconds=1,
+        grace_seconds=PATIENCE_SECONDS,
         patience=Patience(first_pause_seconds=1000, longest_pause_seconds=1000),
     )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stop_when, supervisor, lambda: supervisor.states["failing"] is State.DOWN)
-        with anyio.fail_after(1):
+        with anyio.fail_after(SLACK_SECONDS):
             assert await supervisor.run()
 
 
@@ -209,7 +210,7 @@ async def test_an_essential_service_that_is_down_makes_the_whole_not_work() -> N
 
     supervisor = Supervisor(
         [Service("idle", idle), Service("failing", failing, essential=False)],
-        grace_seconds=1,
+        grace_seconds=PATIENCE_SECONDS,
         patience=QUICK,
     )
     async with anyio.create_task_group() as tasks:

@@ -31,6 +31,7 @@ from tests.containers.files import (
 )
 from tests.process.clinic import ROOT, until
 from tests.servers import free_port
+from tests.timing import PATIENCE_SECONDS, SLACK_SECONDS
 
 # A user that no /etc/passwd knows; not the image's own, because `--user` may name any.
 UID = 12345
@@ -141,7 +142,7 @@ class Running:
             [sys.executable, *options],
             env={"CLINIC_PORT": str(self.port), "http_proxy": "http://127.0.0.1:1"},
             stderr=subprocess.DEVNULL,
-            timeout=10,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         return done.returncode == 0
@@ -150,7 +151,7 @@ class Running:
         """Stop it as an engine does: SIGTERM to the first process, from outside its namespace."""
         os.kill(self.pid, signal.SIGTERM)
         grace = float(SERVICES["api"]["environment"]["CLINIC_GRACE_SECONDS"])
-        return self.sandbox.wait(grace)
+        return self.sandbox.wait(grace + SLACK_SECONDS)
 
 
 @contextlib.contextmanager
@@ -169,7 +170,7 @@ def running(image: Image, volume: Path, role: str) -> Iterator[Running]:
         clinic = Running(sandbox, json.load(report)["child-pid"], port, log)
     try:
         assert not clinic.healthy("image")  # nothing listens yet
-        until(lambda: clinic.healthy("api") or sandbox.poll() is not None, seconds=20)
+        until(lambda: clinic.healthy("api") or sandbox.poll() is not None)
         assert sandbox.poll() is None, log.read_text()
         yield clinic
     finally:

@@ -1,7 +1,8 @@
 """The consumer: batches, three kinds of failure, and the drain."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import pytest
@@ -14,13 +15,14 @@ from clinic.messaging.message import Message, Unreadable
 from clinic.messaging.outbox import Outbox
 from clinic.supervisor import Patience, Service, Supervisor, Unavailable
 from tests.messaging.test_broker import message, publish, take
+from tests.timing import PATIENCE_SECONDS, SLACK_SECONDS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
 
 
 @pytest.fixture
 def broker(database: Database) -> EmbeddedBroker:
-    return EmbeddedBroker(database, ttl=timedelta(seconds=0.05), lease=timedelta(seconds=30))
+    return EmbeddedBroker(database, ttl=timedelta(seconds=0.05), lease=timedelta(minutes=5))
 
 
 @pytest.fixture
@@ -48,19 +50,17 @@ class Handled:
         return sorted(name for batch in self.batches for name in batch)
 
 
-async def consume_until(
-    condition: "Handled | None", consumer: Consumer, seconds: float = 5, count: int = 0
-) -> None:
+async def consume_until(condition: Callable[[], Awaitable[bool]], consumer: Consumer) -> None:
     supervisor = Supervisor(
         [Service("consumer", consumer.run)],
-        grace_seconds=1,
+        grace_seconds=PATIENCE_SECONDS,
         patience=Patience(first_pause_seconds=0.001, longest_pause_seconds=0.01),
     )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(supervisor.run)
-        with anyio.move_on_after(seconds):
-            while condition is None or len(condition.seen) < count:
-                await anyio.sleep(0.01)
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while not await condition():
+                await anyio.sleep(0.02)
         supervisor.stop()
 
 
@@ -72,6 +72,10 @@ async def reasons(database: Database) -> dict[str, str]:
     return {row["id"]: row["reason"] for row in rows}
 
 
+async def none_waits(database: Database) -> bool:
+    return await waiting(database) == 0
+
+
 async def waiting(database: Database) -> int:
     async with database.snapshot() as connection:
         rows = await connection.fetch_all(
@@ -80,10 +84,13 @@ async def waiting(database: Database) -> int:
     return int(rows[0]["waiting"])
 
 
-async def test_what_waits_is_handled_in_one_batch(broker: Broker, outbox: Outbox) -> None:
+async def test_what_waits_is_handled_in_one_batch(
+    broker: Broker, outbox: Outbox, database: Database
+) -> None:
     handled = Handled()
     await publish(broker, *range(20))
-    await consume_until(handled, Consumer(broker, outbox, handled, death_limit=3), count=20)
+    consumer = Consumer(broker, outbox, handled, death_limit=3)
+    await consume_until(partial(none_waits, database), consumer)
     assert [len(batch) for batch in handled.batches] == [20]
 
 
@@ -92,15 +99,13 @@ async def test_one_bad_message_never_takes_its_neighbours_with_it(
 ) -> None:
     handled = Handled({"id-3": ValueError("a name"), "id-5": Unreadable("no JSON")})
     await publish(broker, *range(10))
-    await consume_until(
-        handled, Consumer(broker, outbox, handled, death_limit=2), seconds=1.5, count=99
-    )
+    consumer = Consumer(broker, outbox, handled, death_limit=2)
+    await consume_until(partial(none_waits, database), consumer)
     assert handled.seen == [f"id-{number}" for number in range(10) if number not in (3, 5)]
     assert await reasons(database) == {
         "id-3": "failed 3 times, at last with ValueError",
         "id-5": "unreadable: no JSON",
     }
-    assert await waiting(database) == 0
 
 
 async def test_while_we_cannot_work_nothing_dies(
@@ -108,8 +113,11 @@ async def test_while_we_cannot_work_nothing_dies(
 ) -> None:
     handled = Handled({"id-1": Unavailable("the database is away")})
     await publish(broker, 1)
-    await consume_until(None, Consumer(broker, outbox, handled, death_limit=0), seconds=0.5)
-    assert len(handled.tries) > 1
+
+    async def tried_again() -> bool:
+        return len(handled.tries) > 3
+
+    await consume_until(tried_again, Consumer(broker, outbox, handled, death_limit=0))
     assert await reasons(database) == {}
     async with broker.consuming(1) as receive:
         (delivery,) = await take(receive, 1)
@@ -122,7 +130,7 @@ async def test_rehearsed_failures_go_the_way_of_real_ones(
     handled = Handled()
     await publish(broker, *range(50))
     consumer = Consumer(broker, outbox, handled, death_limit=1, error_probability=0.5)
-    await consume_until(handled, consumer, seconds=2, count=99)
+    await consume_until(partial(none_waits, database), consumer)
     set_aside = await reasons(database)
     assert sorted([*handled.seen, *set_aside]) == sorted(message(n).id for n in range(50))
     assert set(set_aside.values()) == {"failed 2 times, at last with RehearsedFailure"}
@@ -141,7 +149,8 @@ async def test_at_a_drain_the_batch_in_hand_is_finished_and_the_rest_given_back(
 
     await publish(broker, *range(300))
     supervisor = Supervisor(
-        [Service("consumer", Consumer(broker, outbox, slow, death_limit=0).run)], grace_seconds=2
+        [Service("consumer", Consumer(broker, outbox, slow, death_limit=0).run)],
+        grace_seconds=PATIENCE_SECONDS,
     )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(supervisor.run)
@@ -150,5 +159,5 @@ async def test_at_a_drain_the_batch_in_hand_is_finished_and_the_rest_given_back(
     assert len(finished) == 100
     assert await waiting(database) == 200
     async with broker.consuming(200) as receive, anyio.create_task_group():
-        with anyio.fail_after(1):
+        with anyio.fail_after(SLACK_SECONDS):
             assert len(await receive()) == 200

@@ -15,10 +15,11 @@ from clinic.messaging.message import Message
 from clinic.messaging.outbox import Outbox
 from clinic.supervisor import Patience, Service, Supervisor
 from tests.messaging.test_broker import message
+from tests.timing import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
 
-AGAIN_AFTER = timedelta(minutes=1)
+AGAIN_AFTER = timedelta(hours=1)
 SELECT_UNPUBLISHED = "select count(*) as unpublished from event where published_at is null"
 
 
@@ -47,7 +48,7 @@ async def queued(database: Database) -> list[str]:
 async def relaying(*relays: Service) -> AsyncIterator[None]:
     supervisor = Supervisor(
         relays,
-        grace_seconds=2,
+        grace_seconds=PATIENCE_SECONDS,
         patience=Patience(first_pause_seconds=0.001, longest_pause_seconds=0.01),
     )
     async with anyio.create_task_group() as tasks:
@@ -56,8 +57,8 @@ async def relaying(*relays: Service) -> AsyncIterator[None]:
         supervisor.stop()
 
 
-async def until_all_published(database: Database, seconds: float = 5) -> None:
-    with anyio.fail_after(seconds):
+async def until_all_published(database: Database) -> None:
+    with anyio.fail_after(PATIENCE_SECONDS):
         while await unpublished(database):
             await anyio.sleep(0.005)
 
@@ -73,13 +74,14 @@ async def test_events_are_published_in_order_and_marked(
 
 
 async def test_an_event_is_relayed_as_soon_as_it_is_committed(
-    database: Database, broker: EmbeddedBroker
+    database: Database, broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("clinic.messaging.outbox.LOOK_SECONDS", 2 * PATIENCE_SECONDS)
     outbox = Outbox(database, AGAIN_AFTER)
     async with relaying(Service("relay", partial(outbox.relay, broker))):
         await anyio.sleep(0.1)
         await append(outbox, 1)
-        await until_all_published(database, seconds=0.5)
+        await until_all_published(database)
 
 
 async def test_an_event_of_a_change_that_is_rolled_back_does_not_exist(database: Database) -> None:

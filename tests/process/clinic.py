@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 
 from tests.servers import free_port
+from tests.timing import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 20
 
 
 class ClinicProcess:
@@ -34,7 +34,7 @@ class ClinicProcess:
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
-        self.http = httpx.Client(base_url=self.url, timeout=10)
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_SECONDS)
 
     @property
     def log(self) -> str:
@@ -51,14 +51,14 @@ class ClinicProcess:
                 return self.http.get("/health/ready").status_code == 200
             return False
 
-        until(ready, START_SECONDS)
+        until(ready)
         return self
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process, and to no other."""
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = 15) -> int:
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Wait for the process to end and return its exit status."""
         return self.process.wait(seconds)
 
@@ -102,7 +102,7 @@ def clean_environment(environment: Mapping[str, object]) -> dict[str, str]:
     return kept | {name: str(value) for name, value in environment.items()}
 
 
-def until(condition: Callable[[], Any], seconds: float = 10) -> None:
+def until(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -11,9 +11,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from clinic.messaging.outbox import HOLD
 from tests.process.clinic import ClinicProcess, running, until
 from tests.servers import Postgres
 
@@ -39,8 +39,7 @@ def refused(folder: Path, step: str) -> Iterator[None]:
 
 def counted(clinic: ClinicProcess, booked: int) -> None:
     """Check that everything is counted, and stays so."""
-    # A relay that was killed may hold events for so long.
-    until(lambda: clinic.totals()["booked"] >= booked, seconds=HOLD.total_seconds() + 5)
+    until(lambda: clinic.totals()["booked"] >= booked)
     time.sleep(1.5)  # as long as a lease and a TTL: whatever comes twice has come
     assert clinic.totals() == {"booked": booked}
     assert len(clinic.http.get("/appointment").json()) == booked
@@ -117,7 +116,7 @@ def test_killed_at_any_moment_under_load(
                 for number in range(10_000):
                     assert clinic.book(life * 10_000 + number).status_code == 201
                     confirmed += 1
-            except Exception:  # noqa: BLE001 - the connection breaks in one of many ways
+            except httpx.TransportError:
                 timer.join()
                 assert clinic.process.returncode == -9
     with running(tmp_path, **QUICK, **servers) as clinic:
@@ -140,5 +139,5 @@ def test_who_keeps_failing_is_given_up(tmp_path: Path) -> None:
     with running(tmp_path, CLINIC_LOG_LEVEL="error") as clinic:
         with refused(tmp_path, "insert on message"):
             clinic.book()
-            assert clinic.wait(seconds=60) == 1
+            assert clinic.wait() == 1
         assert "relay failed 8 times in a row" in clinic.log

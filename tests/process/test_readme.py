@@ -30,7 +30,7 @@ def test_the_tour_gives_what_it_says(tmp_path: Path) -> None:
         assert len(steps()) == 7
         for command, expected in steps():
             here = command.replace("http://127.0.0.1:8000", process.url)
-            until(partial(prints, here, expected), seconds=3)
+            until(partial(prints, here, expected))
 
 
 def test_every_setting_is_explained_in_env_example() -> None:

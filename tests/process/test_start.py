@@ -11,6 +11,7 @@ import pytest
 from clinic import __version__
 from tests.process.clinic import ROOT, ClinicProcess, clean_environment, running
 from tests.servers import free_port
+from tests.timing import PATIENCE_SECONDS
 
 
 def run(folder: Path, *arguments: str, **environment: object) -> subprocess.CompletedProcess[str]:
@@ -20,7 +21,7 @@ def run(folder: Path, *arguments: str, **environment: object) -> subprocess.Comp
         env=clean_environment(environment),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
