@@ -14,6 +14,7 @@ import pytest
 from clinic.database import Database, Dialect, migrate, open_database
 from tests.process.clinic import ClinicProcess, running
 from tests.servers import Postgres, Rabbit, ServerMissing
+from tests.timing import SLACK_SECONDS
 
 NUMBERS = itertools.count(1)
 
@@ -68,13 +69,11 @@ def nothing_leaks() -> Iterator[None]:
     left = [
         thread
         for thread in threading.enumerate()
-        # anyio and asyncio keep their worker threads for the next one who asks.
-        if thread not in before
-        and "worker" not in thread.name.lower()
-        and not thread.name.startswith("asyncio_")
+        # anyio and asyncio keep their threads for the next one who asks.
+        if thread not in before and not thread.name.startswith(("AnyIO worker", "asyncio_"))
     ]
     for thread in left:
-        thread.join(timeout=2)
+        thread.join(timeout=SLACK_SECONDS)
     assert not [thread for thread in left if thread.is_alive()]
 
 

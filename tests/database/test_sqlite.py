@@ -1,5 +1,6 @@
 """What only SQLite does: locks, and settings that it forgets."""
 
+import threading
 from pathlib import Path
 
 import anyio
@@ -8,6 +9,7 @@ import pytest
 from clinic.database import Database, DatabaseUnavailable, migrate, open_database
 from clinic.database.sqlite import SQLite
 from tests.database.test_connection import insert
+from tests.timing import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
 
@@ -27,9 +29,13 @@ async def test_a_file_that_another_process_keeps_locked_is_unavailable(
 
 async def test_a_folder_that_went_away_is_unavailable(tmp_path: Path) -> None:
     engine = SQLite(tmp_path / "gone" / "clinic.db")
+    before = threading.active_count()
     with pytest.raises(DatabaseUnavailable):
         await Database(engine).ping()
-    await anyio.sleep(0.05)  # aiosqlite's thread ends after it has told of the failure
+    # aiosqlite's thread ends after it has told of the failure, and tells us again.
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while threading.active_count() > before:
+            await anyio.sleep(0.01)
 
 
 async def test_the_settings_that_sqlite_forgets_are_made_on_each_connection(
