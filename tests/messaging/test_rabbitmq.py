@@ -15,7 +15,7 @@ import aiormq
 import anyio
 import anyio.to_thread
 import pytest
-from aiormq.abc import AbstractChannel
+from aiormq.abc import AbstractChannel, AbstractConnection
 
 from clinic.analytics.queries import Days
 from clinic.analytics.recording import Ledger
@@ -287,6 +287,26 @@ async def test_a_session_that_stored_a_batch_in_part_says_so_and_is_over(
             await send([message(4)])
     async with RabbitBroker(vhost, topology(QueueType.QUORUM)).publishing() as send:
         assert await send([message(4)]) == {"id-4"}
+
+
+async def test_a_connection_that_failed_gets_no_long_farewell(
+    vhost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = rabbitmq.close
+    allowed: list[float] = []
+
+    async def closing(connection: AbstractConnection, seconds: float) -> None:
+        allowed.append(seconds)
+        await close(connection, seconds)
+
+    monkeypatch.setattr(rabbitmq, "close", closing)
+    broker = RabbitBroker(vhost, topology(QueueType.QUORUM))
+    async with broker.publishing():
+        pass
+    with pytest.raises(BrokerUnavailable):
+        async with broker.publishing():
+            raise BrokerUnavailable("not confirmed")
+    assert allowed == [STEP_SECONDS, FAREWELL_SECONDS]
 
 
 async def test_a_queue_that_differs_is_explained_in_one_sentence(vhost: str) -> None:
