@@ -396,6 +396,7 @@ def test_proxy_black_hole(proxy: FaultyProxy) -> None:
                 client.settimeout(0.2)
                 with pytest.raises(TimeoutError):
                     answers(client)
+            until(lambda: [link.lossy for link in proxy._links] == [True, True])
             proxy.mode("pass")
             for client in (old, new):
                 client.settimeout(PATIENCE_SECONDS)
