@@ -179,11 +179,13 @@ def test_a_broker_that_is_away_stops_no_booking(
     settings: dict[str, Any] = {"DATABASE_URL": postgres.create_database("away")}
     with running(tmp_path, **settings, AMQP_URL="amqp://guest:guest@127.0.0.1:1/") as clinic:
         assert all(clinic.book(number).status_code == 201 for number in range(5))
+        # The relay's and the consumer's.
+        until(lambda: clinic.log.count("RabbitMQ cannot be reached") >= 2)
         health = clinic.http.get("/health/ready").json()
         assert health["status"] == "degraded"
         assert health["parts"]["http"] == "up"
         assert clinic.totals() == {"booked": 0}
-        assert clinic.log.count("RabbitMQ cannot be reached") == 2  # the relay's and the consumer's
+        assert clinic.log.count("RabbitMQ cannot be reached") == 2
         assert clinic.stop() == 0
     with running(tmp_path, **settings, AMQP_URL=vhost) as clinic:
         until(lambda: clinic.totals() == {"booked": 5})
