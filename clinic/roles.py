@@ -10,7 +10,7 @@ import anyio
 from starlette.routing import Route
 
 from clinic import __version__
-from clinic.analytics.recording import Ledger
+from clinic.analytics.recording import record
 from clinic.analytics.routes import analytics_routes
 from clinic.appointments.booking import Writer
 from clinic.appointments.desk import Desk
@@ -76,10 +76,7 @@ def services(
     hours = OpeningHours(*settings.hours)
     desk = Desk(database, outbox, settings.zone, settings.visit_minutes, hours)
     writer = Writer(desk)
-    ledger = Ledger(database)
-    consumer = Consumer(
-        broker, outbox, ledger.record, settings.death_limit, settings.error_probability
-    )
+    consumer = Consumer(broker, outbox, record, settings.death_limit, settings.error_probability)
 
     def http(*routes: Route) -> Service:
         app = application([*routes, *health_routes(look)], REFUSALS)

@@ -2,8 +2,10 @@
 
 import contextlib
 import datetime
+import functools
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Mapping
 
 import anyio
 import asyncpg
@@ -14,6 +16,7 @@ from clinic.database.connection import (
     DatabaseUnavailable,
     Dialect,
     LostRace,
+    Row,
     StatementRefused,
     closing_deadline,
 )
@@ -70,6 +73,7 @@ class PostgreSQL:
             timeout=CONNECT_SECONDS,
             command_timeout=STATEMENT_SECONDS,
             server_settings=SERVER_SETTINGS,
+            reset=leave_as_it_is,
         )
 
     async def open(self) -> None:
@@ -103,6 +107,14 @@ class PostgreSQL:
         except TimeoutError:
             raw.terminate()
 
+    async def fetch(
+        self, connection: databases.core.Connection, sql: str, values: Mapping[str, object]
+    ) -> list[Row]:
+        """Run a statement, which asyncpg prepares once on each connection."""
+        numbered, names = with_numbers(sql)
+        rows = await connection.raw_connection.fetch(numbered, *(values[name] for name in names))
+        return [dict(row) for row in rows]
+
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
         """Let everyone write: the server sees to the rest."""
@@ -131,6 +143,23 @@ class PostgreSQL:
         if isinstance(error, away):
             return DatabaseUnavailable(f"{self._name} is away: {kind}")
         return None
+
+
+async def leave_as_it_is(_connection: object) -> None:
+    """Spare the question that resets a session which is given back: nothing here alters one."""
+
+
+@functools.cache
+def with_numbers(sql: str) -> tuple[str, tuple[str, ...]]:
+    """Return a statement with ``$1`` for its first ``:name`` parameter and so on, and the names."""
+    names: list[str] = []
+
+    def number(found: re.Match[str]) -> str:
+        if found[1] not in names:
+            names.append(found[1])
+        return f"${names.index(found[1]) + 1}"
+
+    return re.sub(r"(?<!:):([a-z_]+)", number, sql), tuple(names)
 
 
 def as_text(value: object) -> str:

@@ -4,10 +4,11 @@ import contextlib
 import datetime
 import json
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import anyio
 import databases
 import databases.core
@@ -15,6 +16,7 @@ import databases.core
 from clinic.database.connection import (
     DatabaseUnavailable,
     Dialect,
+    Row,
     StatementRefused,
     closing_deadline,
 )
@@ -57,6 +59,7 @@ class _Connection(sqlite3.Connection):
         # A booking that was confirmed survives a power cut: the default for WAL elsewhere is not
         # to sync each commit (https://sqlite.org/pragma.html#pragma_synchronous).
         self.execute("pragma synchronous = full")
+        self.row_factory = sqlite3.Row
 
 
 class SQLite:
@@ -97,6 +100,13 @@ class SQLite:
             self._idle.append(connection)
         else:
             await connection.__aexit__()
+
+    async def fetch(
+        self, connection: databases.core.Connection, sql: str, values: Mapping[str, object]
+    ) -> list[Row]:
+        """Run a statement; SQLite knows ``:name`` parameters itself."""
+        raw: aiosqlite.Connection = connection.raw_connection
+        return [dict(row) for row in await raw.execute_fetchall(sql, values)]
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:

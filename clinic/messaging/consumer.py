@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from clinic.database import Connection, again_if_lost
 from clinic.messaging.broker import Broker, Delivery
 from clinic.messaging.message import Message, Unreadable
 from clinic.messaging.outbox import Outbox
@@ -17,8 +18,8 @@ log = logging.getLogger(__name__)
 # from here on, and a batch should be over well within a lease.
 BATCH = 100
 
-Handle = Callable[[Sequence[Message]], Awaitable[None]]
-"""Do with messages what is to be done with them: with all of them, or with none and raise.
+Handle = Callable[[Connection, Sequence[Message]], Awaitable[None]]
+"""Do with messages what is to be done with them, in the transaction that is given.
 
 Raises:
     Unreadable: one of them can never be handled.
@@ -35,7 +36,8 @@ class RehearsedFailure(Exception):
 class Consumer:
     """The service that has messages handled, each until it is solved or set aside.
 
-    What has come to its end so is closed in the ``outbox``, for that not to publish it again.
+    What has come to its end so is closed in the ``outbox``, for that not to publish it again: what
+    was handled in the very transaction in which it was.
 
     ``error_probability`` is the share of deliveries, 0 to 1, that fail on purpose.
     """
@@ -60,14 +62,14 @@ class Consumer:
                 lifecycle.up()
                 with lifecycle.until_stop():
                     deliveries = await receive()
-                outcomes = await self._attempt(deliveries)
-                ended = [
+                set_aside = [
                     delivery.message.id
-                    for delivery, failure in outcomes
-                    if await settle(delivery, failure, self.death_limit)
+                    for delivery, failure in await self._attempt(deliveries)
+                    if await settle(delivery, failure, self.death_limit) and failure is not None
                 ]
-                if ended:
-                    await self.outbox.settle(ended)
+                if set_aside:
+                    async with self.outbox.database.transaction() as connection:
+                        await self.outbox.settle(connection, set_aside)
 
     async def _attempt(
         self, deliveries: Sequence[Delivery]
@@ -92,8 +94,15 @@ class Consumer:
         return outcomes
 
     async def _failure_of(self, deliveries: Sequence[Delivery]) -> Exception | None:
+        messages = [delivery.message for delivery in deliveries]
+
+        async def handle() -> None:
+            async with self.outbox.database.transaction() as connection:
+                await self.handle(connection, messages)
+                await self.outbox.settle(connection, [message.id for message in messages])
+
         try:
-            await self.handle([delivery.message for delivery in deliveries])
+            await again_if_lost(handle)
         except Unavailable:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, this delivery failed of it

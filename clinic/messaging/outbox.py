@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 
 import anyio
 
-from clinic.database import Connection, Database, Row, Sql, utc_now
+from clinic.database import Connection, Database, Row, Sql, again_if_lost, utc_now
 from clinic.messaging.broker import Broker, Publish
 from clinic.messaging.message import Message
 from clinic.supervisor import Lifecycle
@@ -140,10 +140,9 @@ class Outbox:
         )
         return [row["body"] for row in rows]
 
-    async def settle(self, ids: Sequence[str]) -> None:
-        """Close events: they were recorded, or set aside for a person. Unknown ids are no error."""
-        async with self.database.transaction() as connection:
-            await connection.execute(UPDATE_SETTLED, {"ids": list(ids), "now": utc_now()})
+    async def settle(self, connection: Connection, ids: Sequence[str]) -> None:
+        """Close events: they are recorded, or set aside for a person. Unknown ids are no error."""
+        await connection.execute(UPDATE_SETTLED, {"ids": sorted(ids), "now": utc_now()})
 
     async def relay(self, broker: Broker, lifecycle: Lifecycle) -> None:
         """Publish what is due until asked to stop; a service.
@@ -168,10 +167,14 @@ class Outbox:
         async with self.database.snapshot() as connection:
             if not await connection.fetch_all(SELECT_ANY_DUE, {"now": now}):
                 return []
-        async with self.database.transaction() as connection:
-            rows = await connection.fetch_all(
-                CLAIM_EVENTS, {"now": now, "held_until": now + HOLD, "limit": BATCH}
-            )
+
+        async def claim() -> list[Row]:
+            async with self.database.transaction() as connection:
+                return await connection.fetch_all(
+                    CLAIM_EVENTS, {"now": now, "held_until": now + HOLD, "limit": BATCH}
+                )
+
+        rows = await again_if_lost(claim)
         return sorted(rows, key=lambda row: int(row["position"]))
 
     async def _publish(self, batch: Sequence[Row], publish: Publish) -> None:
@@ -194,11 +197,16 @@ class Outbox:
             if row["id"] in stored
         ]
         left = [row["position"] for row in batch if row["id"] not in stored]
-        async with self.database.transaction() as connection:
-            if published:
-                await connection.execute(UPDATE_PUBLISHED, {"published": published, "now": now})
-            if left:
-                await connection.execute(UPDATE_LET_GO, {"positions": left, "now": now})
+
+        async def write_down() -> None:
+            async with self.database.transaction() as connection:
+                if published:
+                    await connection.execute(UPDATE_PUBLISHED, {"published": published, "now": now})
+                if left:
+                    await connection.execute(UPDATE_LET_GO, {"positions": left, "now": now})
+
+        # A consumer may close the same events at this very moment.
+        await again_if_lost(write_down)
 
     def _again_after(self, publications: int) -> datetime.timedelta:
         return self.again_after * (1 << min(publications, MOST_DOUBLINGS))

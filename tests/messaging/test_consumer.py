@@ -7,7 +7,7 @@ from functools import partial
 import anyio
 import pytest
 
-from clinic.database import Database
+from clinic.database import Connection, Database
 from clinic.messaging.broker import Broker
 from clinic.messaging.consumer import Consumer
 from clinic.messaging.embedded import EmbeddedBroker
@@ -38,7 +38,7 @@ class Handled:
         self.batches: list[list[str]] = []
         self.tries: list[str] = []
 
-    async def __call__(self, messages: Sequence[Message]) -> None:
+    async def __call__(self, _connection: Connection, messages: Sequence[Message]) -> None:
         self.tries += [one.id for one in messages]
         for one in messages:
             if one.id in self.failures:
