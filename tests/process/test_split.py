@@ -74,7 +74,7 @@ def restart(clinic: ClinicProcess, folder: Path, *arguments: str, **env: Any) ->
     return ClinicProcess(folder, *arguments, port=clinic.port, **env).until_ready()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_ten_thousand_bookings_while_each_process_is_restarted(
     tmp_path: Path, postgres: Postgres, vhost: str
 ) -> None:
