@@ -40,7 +40,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         # Python's own text of the error repeats the address, except for an unknown host's.
         reason = (
@@ -50,6 +50,10 @@ def listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {reason}. "
             "Choose another with --port (CLINIC_PORT) or --host (CLINIC_HOST)"
         ) from error
+    # Or each answer's body waits 40 ms for the client to acknowledge the head. asyncio sees to that
+    # only on sockets made with IPPROTO_TCP; ours are not, and those accepted take after this one.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from clinic.web.server import KEEP_ALIVE_SECONDS, LARGEST_HEAD_BYTES, RECEIVE_SECONDS
+from clinic.web.server import KEEP_ALIVE_SECONDS, LARGEST_HEAD_BYTES, RECEIVE_SECONDS, listen
 from tests.process.clinic import ClinicProcess
 
 HEAD = b"POST /appointment HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
@@ -80,6 +80,16 @@ def test_a_head_of_a_common_size_is_no_problem(clinic: ClinicProcess) -> None:
         padding = b"X: " + b"x" * (LARGEST_HEAD_BYTES - 200) + b"\r\n"
         connection.sendall(GET[:-2] + padding + b"Connection: close\r\n\r\n")
         assert answer(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_no_answer_waits_for_an_acknowledgement_of_its_head() -> None:
+    """Which clients delay by 40 ms."""
+    with (
+        listen("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_requests_sent_together_are_answered_in_order(clinic: ClinicProcess) -> None:
