@@ -142,7 +142,7 @@ async def test_at_a_drain_the_batch_in_hand_is_finished_and_the_rest_given_back(
     started = anyio.Event()
     finished: list[Message] = []
 
-    async def slow(messages: Sequence[Message]) -> None:
+    async def slow(_connection: Connection, messages: Sequence[Message]) -> None:
         started.set()
         await anyio.sleep(0.2)
         finished.extend(messages)
