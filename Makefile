@@ -1,4 +1,4 @@
-.PHONY: help run test test-long lint lock
+.PHONY: help run test test-long bench lint lock
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -11,6 +11,9 @@ test: ## Install what is needed, check the code and run all tests
 
 test-long: ## Run the tests that take too long for every day
 	scripts/test-long
+
+bench: ## Measure the clinic beside its peers and limits; takes ten minutes
+	scripts/bench
 
 lint: ## Check format, style, types and the floors of the house
 	scripts/lint

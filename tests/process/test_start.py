@@ -126,6 +126,7 @@ def test_flags_then_environment_then_env_file_then_defaults(tmp_path: Path) -> N
     with running(tmp_path, port=flag, CLINIC_PORT=in_environment) as clinic:
         assert set(clinic.http.get("/health/ready").json()["parts"]) == {
             "http",
+            "booking",
             "relay",
             "database",
         }

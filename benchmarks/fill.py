@@ -1,0 +1,224 @@
+"""Every statement that knows the clinic's tables, so that a new column is met in one place."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+
+from benchmarks.programs import run
+from clinic.messaging.message import Message
+from tests.servers.postgres import find_binaries
+
+# Ten offices without a gap; a patient has fifty, so that a page of them is full in any book.
+APPOINTMENTS = """
+    insert into appointment (
+        patient_name, patient_key, office_number, date_time, duration_minutes, end_time
+    )
+    select
+        'Patient ' || (n / 50), 'patient ' || (n / 50), 'office ' || (n % 10),
+        timestamp '2027-01-01' + (n / 10) * interval '15 minutes', 15,
+        timestamp '2027-01-01' + (n / 10 + 1) * interval '15 minutes'
+    from generate_series(0, {count} - 1) as n
+"""
+
+# What is taken away while it is filled, and how it is put back.
+EXCLUSIONS = """
+    select conname, pg_get_constraintdef(oid) from pg_constraint
+    where conrelid = 'appointment'::regclass and contype = 'x'
+"""
+INDEXES = """
+    select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index
+    where indrelid = 'appointment'::regclass
+        and not exists (select from pg_constraint where conindid = indexrelid)
+"""
+
+# The events of these, all of them settled long ago.
+SETTLED_EVENTS = """
+    insert into event (
+        id, type, subject, body, relay_at, published_at, publications, settled_at
+    )
+    select
+        gen_random_uuid(), 'appointment.booked', 'appointment/' || n,
+        format(
+            '{{"specversion":"1.0","id":"%s","source":"/clinic","type":"appointment.booked",'
+            '"subject":"appointment/%s","time":"2026-11-23T12:00:00.000000Z",'
+            '"datacontenttype":"application/json","data":{{"appointment_id":%s,"version":1,'
+            '"status":"booked","office_number":"office 1","doctor_name":null,'
+            '"date_time":"2027-01-01T15:30:00","time_zone":"UTC","duration_minutes":15,'
+            '"override":false}}}}',
+            gen_random_uuid(), n, n
+        ),
+        now(), now(), 1, now()
+    from generate_series(1, {count}) as n
+"""
+
+INSERT_EVENT = """
+    insert into event (id, type, subject, body, relay_at, published_at, publications)
+    values (%s, %s, %s, %s, now() + %s * interval '1 hour', {published}, %s)
+"""
+
+SETTLE_ALL = """
+    update event set published_at = now(), settled_at = now() where settled_at is null
+"""
+
+USUAL_APPOINTMENTS = """
+    insert into usual_appointment (patient_name, office_number, date_time, duration_minutes)
+    select patient_name, office_number, date_time, duration_minutes from appointment order by id
+"""
+
+# What one booking commits, by a client that does nothing else. To pgbench every colon begins
+# a name, also inside of a literal.
+PGBENCH = """
+\\set n :n + 1
+begin;
+insert into appointment (
+    patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes, end_time
+)
+values (
+    'Иван Иванов', 'иван иванов', 'room ' || :n % 100, null,
+    timestamp '2027-01-01' + :n / 100 * interval '15 minutes', 15,
+    timestamp '2027-01-01' + (:n / 100 + 1) * interval '15 minutes'
+) returning id;
+insert into event (id, type, subject, body, relay_at)
+values (
+    'pgbench-' || :n, 'appointment.booked', 'appointment/' || :n,
+    replace(
+        '{"specversion"~"1.0","id"~"2f9a3dcc-3a04-4d6b-9c5b-0d6a6a1f8a3e","source"~"/clinic",'
+        '"type"~"appointment.booked","subject"~"appointment/1",'
+        '"time"~"2026-11-23T12~00~00.000000Z","datacontenttype"~"application/json","data"~{'
+        '"appointment_id"~1,"version"~1,"status"~"booked","office_number"~"room 1",'
+        '"doctor_name"~null,'
+        '"date_time"~"2027-01-01T15~30~00","time_zone"~"UTC","duration_minutes"~15,"override"~false}}',
+        '~', chr(58)
+    ),
+    now()
+);
+commit;
+"""
+
+LIST_AS_JSON = """
+    select json_agg(listed) from (
+        select
+            id, patient_name, office_number, date_time, doctor_name,
+            date_time as appointment_datetime, duration_minutes, status, override_reason
+        from appointment order by id
+    ) as listed
+"""
+
+BOOKED = "select count(*) from event"
+RECORDED = "select count(*) from recorded"
+OPEN = "select count(*) from event where published_at is null"
+UNSETTLED = "select count(*) from event where settled_at is null"
+# Seconds from the first to the last, and how many came after the first.
+RELAYED = """
+    select
+        count(*) filter (where published_at > first),
+        extract(epoch from max(published_at) - min(published_at))::float
+    from event, (select min(published_at) as first from event) as beginning
+"""
+RECORDED_PACE = """
+    select
+        count(*) filter (where recorded_at > first),
+        extract(epoch from max(recorded_at) - min(recorded_at))::float
+    from recorded, (select min(recorded_at) as first from recorded) as beginning
+"""
+# From the first booking after a moment to when the last one was counted.
+COUNTED_PACE = """
+    select count(*), extract(epoch from max(recorded_at) - min(occurred_at))::float
+    from recorded where occurred_at > '{since}'
+"""
+# Closed in the event log is what was counted, committed and acknowledged: no sooner than counted.
+COUNTED_LATENCY = """
+    select
+        percentile_cont(0.5) within group (order by seconds)::float,
+        percentile_cont(0.99) within group (order by seconds)::float, count(*)
+    from (
+        select extract(epoch from greatest(recorded_at, settled_at) - occurred_at) as seconds
+        from recorded join event on event.id = recorded.event_id
+        where occurred_at > '{since}'
+    ) as travelled
+"""
+
+
+def appointments(database_url: str, count: int) -> None:
+    """Fill an empty book, with the event of each appointment."""
+    if not count:
+        return
+    with ThreadPoolExecutor() as threads:
+        both = (fill_appointments, fill_events)
+        for done in [threads.submit(one, database_url, count) for one in both]:
+            done.result()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("vacuum (analyze)")
+
+
+def fill_appointments(database_url: str, count: int) -> None:
+    """Fill the book; indexes and what judges each row alone are built in one go afterwards."""
+    with psycopg.connect(database_url) as connection:
+        excluding = connection.execute(EXCLUSIONS).fetchall()
+        indexes = connection.execute(INDEXES).fetchall()
+        connection.execute("set local maintenance_work_mem = '512MB'")
+        connection.execute("alter table appointment disable trigger user")
+        for name, _ in excluding:
+            connection.execute(f'alter table appointment drop constraint "{name}"'.encode())
+        for name, _ in indexes:
+            connection.execute(f'drop index "{name}"'.encode())
+        connection.execute(APPOINTMENTS.format(count=count).encode())
+        for name, rule in excluding:
+            connection.execute(f'alter table appointment add constraint "{name}" {rule}'.encode())
+        for _, definition in indexes:
+            connection.execute(definition.encode())
+        connection.execute("alter table appointment enable trigger user")
+
+
+def fill_events(database_url: str, count: int) -> None:
+    """Fill the event log."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute(SETTLED_EVENTS.format(count=count).encode())
+
+
+def events(database_url: str, messages: Sequence[Message], *, published: bool) -> None:
+    """Write events into the log: open and due, or published and waiting for their consumer."""
+    rows = [
+        (message.id, message.type, message.subject, message.body, int(published), int(published))
+        for message in messages
+    ]
+    statement = INSERT_EVENT.format(published="now()" if published else "null")
+    with psycopg.connect(database_url) as connection:
+        connection.cursor().executemany(statement.encode(), rows)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("vacuum (analyze)")
+
+
+def settle_all(database_url: str) -> None:
+    """Close what earlier turns have left open, for no relay to find it."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute(SETTLE_ALL)
+
+
+def usual_appointments(database_url: str) -> None:
+    """Copy the book into the peer's table."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute(USUAL_APPOINTMENTS)
+
+
+def pgbench(database_url: str, folder: Path, seconds: int) -> list[float]:
+    """Return the milliseconds of each booking that pgbench commits, one after the other."""
+    script = folder / "booking.sql"
+    script.write_text(PGBENCH)
+    where = ["--log", f"--log-prefix={folder}/pgbench", "--file", str(script)]
+    how = ["--no-vacuum", "--client=1", "--protocol=prepared", "--define=n=0"]
+    run([f"{find_binaries()}/pgbench", *how, *where, f"--time={seconds}", database_url])
+    (log,) = folder.glob("pgbench.*")
+    # The third field is the transaction's time in microseconds.
+    return [int(line.split()[2]) / 1000 for line in log.read_text().splitlines()]
+
+
+def psql_list(database_url: str, output: Path) -> float:
+    """Return the seconds psql takes to write the whole list as JSON."""
+    start = time.perf_counter()
+    how = ["-qAtX", "-c", LIST_AS_JSON, "-o", str(output)]
+    run([f"{find_binaries()}/psql", *how, database_url])
+    return time.perf_counter() - start

@@ -1,0 +1,90 @@
+"""The load, always from another process: wrk for the most there is, our own for constant rates."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.programs import ROOT, BenchFailed, run
+from benchmarks.slots import next_slot
+
+SCRIPT = Path(__file__).with_name("load.lua")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a load met with; ``generator_share`` is the part of one core that it took itself."""
+
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    generator_share: float
+
+
+def most(url: str, connections: int, seconds: float, *, post: bool = True) -> Load:
+    """Send one request after the other on each connection; return the rate and the times.
+
+    Raises:
+        BenchFailed: a request was not answered, or with an error.
+    """
+    slot = [str(next_slot())] if post else []
+    # wrk has no fractions of a second; one thread suffices, and so counts slots by itself.
+    how = [
+        "-t1",
+        f"-c{connections}",
+        f"-d{max(1, round(seconds))}s",
+        "--timeout=20s",
+        "-s",
+        str(SCRIPT),
+    ]
+    before = os.times()
+    printed = run(["wrk", *how, url, "--", *slot])
+    after = os.times()
+    found = json.loads(printed.splitlines()[-1])
+    if found["refused"] or found["broken"] or not found["requests"]:
+        raise BenchFailed(f"{url}: {found}")
+    used = (
+        after.children_user + after.children_system - before.children_user - before.children_system
+    )
+    return Load(
+        found["requests"] / found["seconds"],
+        found["p50_ms"],
+        found["p99_ms"],
+        used / found["seconds"],
+    )
+
+
+def start_steady(url: str, rate: float, seconds: float) -> subprocess.Popen[str]:
+    """Start to book at a constant rate."""
+    command = [sys.executable, "-m", "benchmarks.steady", url]
+    return subprocess.Popen(
+        [*command, str(rate), str(seconds), str(next_slot())],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish_steady(process: subprocess.Popen[str]) -> Load:
+    """Wait for a constant rate's end and return what it met with.
+
+    Raises:
+        BenchFailed: a request was not answered, or with an error.
+    """
+    printed, _ = process.communicate()
+    if process.returncode:
+        raise BenchFailed(f"steady: exit {process.returncode}")
+    return Load(**json.loads(printed))
+
+
+def steady(url: str, rate: float, seconds: float) -> Load:
+    """Book at a constant rate, whatever the server does; times count from when each was due."""
+    return finish_steady(start_steady(url, rate, seconds))
+
+
+def settle_down(seconds: float = 0.3) -> None:
+    """Let what was just started, or stopped, come to rest."""
+    time.sleep(seconds)

@@ -1,0 +1,31 @@
+"""What both consuming peers record: the same row as ours, in the same table, by SQLAlchemy."""
+
+import datetime
+from dataclasses import asdict, fields
+
+from sqlalchemy import BigInteger, Column, Date, DateTime, MetaData, String, Table
+from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.types import TypeEngine
+
+from clinic.analytics.recorded import Recorded, recorded
+from clinic.events import Event
+
+TYPES: dict[object, TypeEngine[object]] = {
+    int: BigInteger(),
+    datetime.date: Date(),
+    datetime.datetime: DateTime(timezone=True),
+}
+
+TABLE = Table(
+    "recorded",
+    MetaData(),
+    *(Column(field.name, TYPES.get(field.type, String())) for field in fields(Recorded)),
+    Column("recorded_at", DateTime(timezone=True)),
+)
+
+
+def insert_recorded(body: str | bytes) -> Insert:
+    """Return the statement that records an event once."""
+    row = asdict(recorded(Event.model_validate_json(body)))
+    row["recorded_at"] = datetime.datetime.now(datetime.UTC)
+    return insert(TABLE).values(row).on_conflict_do_nothing(index_elements=["event_id"])

@@ -1,0 +1,27 @@
+"""Interleaved rounds: whatever else the machine does meets all sides alike."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+ROUNDS = 3
+
+
+def interleaved(sides: Mapping[str, Callable[[], T]], rounds: int = ROUNDS) -> dict[str, list[T]]:
+    """Measure each side once a round, every second round in the opposite order."""
+    found: dict[str, list[T]] = {name: [] for name in sides}
+    for number in range(rounds):
+        order = list(sides) if number % 2 == 0 else list(reversed(sides))
+        for name in order:
+            found[name].append(sides[name]())
+    return found
+
+
+def ratio(ours: Sequence[float], others: Sequence[float]) -> float:
+    """Return the median of the rounds' own ratios: each compares what was measured side by side."""
+    return statistics.median(our / other for our, other in zip(ours, others, strict=True))
+
+
+middle = statistics.median
