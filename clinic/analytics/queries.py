@@ -2,11 +2,11 @@
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 from clinic.analytics.recorded import Recorded
-from clinic.database import Connection, Row, Sql
+from clinic.database import Connection, Row, Sql, as_row
 
 # Days are compared as dates or, on SQLite, as text in the same order.
 FIRST_DAY: Final = datetime.date.min
@@ -59,7 +59,7 @@ async def insert_recorded(
     connection: Connection, events: Sequence[Recorded], now: datetime.datetime
 ) -> None:
     """Record events; those recorded before are left as they are."""
-    rows = [asdict(event) for event in events]
+    rows = [as_row(event) for event in events]
     await connection.execute(INSERT_RECORDED, {"events": rows, "now": now})
 
 

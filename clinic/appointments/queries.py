@@ -3,12 +3,11 @@
 import datetime
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from clinic.appointments.appointment import LONGEST, Appointment
 from clinic.appointments.occupancy import Slot
 from clinic.appointments.requests import Booking
-from clinic.database import Connection, Row, Sql, as_wall_clock
+from clinic.database import Connection, Row, Sql, as_row, as_wall_clock
 
 COLUMNS = """
     id, version, status, patient_name, office_number, doctor_name, date_time, duration_minutes,
@@ -111,7 +110,7 @@ async def insert_free(
         INSERT_FREE,
         {
             "bookings": [
-                asdict(slot)
+                as_row(slot)
                 | {
                     "patient_name": booking.patient_name,
                     "patient_key": patient_key(booking.patient_name),
@@ -144,7 +143,7 @@ async def insert_overriding(connection: Connection, booking: Booking, slot: Slot
         returning id
         """,
         {
-            **asdict(slot),
+            **as_row(slot),
             "patient_name": booking.patient_name,
             "patient_key": patient_key(booking.patient_name),
             "duration_minutes": slot.duration_minutes,
@@ -170,7 +169,7 @@ async def update_appointment(connection: Connection, changed: Appointment) -> No
             override_reason = :override_reason
         where id = :id
         """,
-        asdict(changed)
+        as_row(changed)
         | {"patient_key": patient_key(changed.patient_name), "end_time": changed.end_time},
     )
 
@@ -183,7 +182,7 @@ async def select_in_the_way(
         SELECT_IN_THE_WAY,
         {
             "slots": [
-                asdict(slot) | {"place": place, "day_before": slot.date_time - LONGEST}
+                as_row(slot) | {"place": place, "day_before": slot.date_time - LONGEST}
                 for place, slot in enumerate(slots)
             ]
         },

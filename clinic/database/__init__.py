@@ -20,6 +20,7 @@ from clinic.database.connection import (
     Sql,
     StatementRefused,
     again_if_lost,
+    as_row,
 )
 from clinic.database.migration import CannotMigrate, migrate
 from clinic.database.opening import BadDatabaseURL, open_database, read_database_url
@@ -38,6 +39,7 @@ __all__ = [
     "StatementRefused",
     "again_if_lost",
     "as_day",
+    "as_row",
     "as_wall_clock",
     "migrate",
     "open_database",

@@ -4,12 +4,15 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 import databases.core
 
 from clinic.supervisor import Unavailable
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Row = Mapping[str, Any]
 Result = TypeVar("Result")
@@ -203,6 +206,11 @@ class Database:
         finally:
             with contextlib.suppress(Exception), closing_deadline():
                 await self._engine.release(raw, sound=sound)
+
+
+def as_row(thing: "DataclassInstance") -> dict[str, Any]:
+    """Return the fields of a dataclass by name; ``asdict`` copies each at ten times the cost."""
+    return {name: getattr(thing, name) for name in thing.__dataclass_fields__}
 
 
 async def again_if_lost(transact: Callable[[], Awaitable[Result]]) -> Result:

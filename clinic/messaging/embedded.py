@@ -10,11 +10,11 @@ import datetime
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import anyio
 
-from clinic.database import Connection, Database, DatabaseUnavailable, Row, Sql, utc_now
+from clinic.database import Connection, Database, DatabaseUnavailable, Row, Sql, as_row, utc_now
 from clinic.messaging.broker import LONGEST_REASON, BrokerUnavailable, Publish, Receive
 from clinic.messaging.message import Message
 
@@ -140,7 +140,7 @@ class EmbeddedBroker:
             async with self.database.transaction() as connection:
                 await connection.execute(
                     INSERT_MESSAGES,
-                    {"messages": [asdict(message) for message in messages], "now": utc_now()},
+                    {"messages": [as_row(message) for message in messages], "now": utc_now()},
                 )
                 connection.after_commit(self._published.set)
         return {message.id for message in messages}

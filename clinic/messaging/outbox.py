@@ -9,11 +9,11 @@ dies in between leaves the event to be published again: at least once, never not
 import asyncio
 import datetime
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import anyio
 
-from clinic.database import Connection, Database, Row, Sql, again_if_lost, utc_now
+from clinic.database import Connection, Database, Row, Sql, again_if_lost, as_row, utc_now
 from clinic.messaging.broker import Broker, Publish
 from clinic.messaging.message import Message
 from clinic.supervisor import Lifecycle
@@ -128,7 +128,7 @@ class Outbox:
         """Write events into the log, in the transaction of the change that they tell of."""
         await connection.execute(
             INSERT_EVENTS,
-            {"messages": [asdict(message) for message in messages], "now": utc_now()},
+            {"messages": [as_row(message) for message in messages], "now": utc_now()},
         )
         connection.after_commit(self._appended.set)
 

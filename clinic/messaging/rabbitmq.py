@@ -95,8 +95,7 @@ async def publish_one(
 ) -> None:
     """Publish a message into a queue by its name, and wait until the broker has stored it.
 
-    Raises:
-        BrokerUnavailable: it has not, or nobody knows.
+    It has no deadline and raises what aiormq raises: do it while ``confirming``.
     """
     properties = Basic.Properties(
         content_type="application/cloudevents+json",
@@ -105,15 +104,21 @@ async def publish_one(
         message_type=message.type or None,
         headers={"subject": message.subject, **(headers or {})},
     )
-    with as_unavailable("does not confirm what is published"), anyio.fail_after(PUBLISH_SECONDS):
-        confirmation = await channel.basic_publish(
-            message.body.encode("utf-8", "surrogateescape"),
-            routing_key=queue,
-            properties=properties,
-            mandatory=True,  # what fits no queue would else be confirmed, and thrown away
-        )
+    confirmation = await channel.basic_publish(
+        message.body.encode("utf-8", "surrogateescape"),
+        routing_key=queue,
+        properties=properties,
+        mandatory=True,  # what fits no queue would else be confirmed, and thrown away
+    )
     if not isinstance(confirmation, Basic.Ack):
         raise BrokerUnavailable("RabbitMQ does not take what is published")
+
+
+@contextlib.contextmanager
+def confirming() -> Iterator[None]:
+    """Give publishing a deadline, and say in our words how it failed."""
+    with as_unavailable("does not confirm what is published"), anyio.fail_after(PUBLISH_SECONDS):
+        yield
 
 
 class _Publisher:
@@ -133,17 +138,20 @@ class _Publisher:
         stored: set[str] = set()
 
         async def publish(message: Message) -> None:
-            try:
-                await publish_one(self._channel, self._queue, message)
-                stored.add(message.id)
-            except BrokerUnavailable as failure:
-                self._failure = failure
+            await publish_one(self._channel, self._queue, message)
+            stored.add(message.id)
 
-        async with anyio.create_task_group() as tasks:
-            for message in messages:
-                tasks.start_soon(publish, message)
-        if self._failure and not stored:
-            raise self._failure
+        try:
+            with confirming():
+                # Each for itself: of one that fails the others are no less stored.
+                published = (publish(message) for message in messages)
+                for result in await asyncio.gather(*published, return_exceptions=True):
+                    if result is not None:
+                        raise result
+        except BrokerUnavailable as failure:
+            self._failure = failure
+            if not stored:
+                raise
         # What the broker has of a batch is to be written down, and then the session is over: with
         # the next batch the broker could be silent for as long again.
         return stored
@@ -246,7 +254,8 @@ class _Session:
 
     async def set_aside(self, message: Message, reason: str, attempts: int) -> None:
         headers = {"x-reason": reason[:LONGEST_REASON], "x-attempts": attempts}
-        await publish_one(self._aside, self._topology.not_solved, message, headers)
+        with confirming():
+            await publish_one(self._aside, self._topology.not_solved, message, headers)
 
 
 @dataclass(frozen=True)
