@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     NaiveDatetime,
     ValidationError,
+    WithJsonSchema,
 )
 
 from clinic.messaging.message import Message, Unreadable
@@ -38,6 +39,12 @@ another time, office or duration; a step back to booked; and each status that it
 
 Status = Literal["booked", "arrived", "done", "no_show", "cancelled"]
 """How far an appointment has come."""
+
+# The format is of https://spec.openapis.org/registry/format/; "date-time" would ask for an offset.
+WallClockTime = Annotated[
+    NaiveDatetime, WithJsonSchema({"type": "string", "format": "date-time-local"})
+]
+"""A time without an offset, such as ``2025-12-01T15:30:00``."""
 
 # PostgreSQL's bigint, and what a JSON number carries safely through most programs is less.
 LARGEST_ID = 2**53
@@ -79,7 +86,7 @@ class AppointmentFacts(_Strict):
     status: Status
     office_number: Annotated[str, Field(min_length=1, max_length=50)]
     doctor_name: Annotated[str, Field(min_length=1, max_length=200)] | None
-    date_time: NaiveDatetime
+    date_time: WallClockTime
     time_zone: Annotated[str, AfterValidator(_known_zone)]
     duration_minutes: Annotated[int, Field(ge=1, le=24 * 60)]
     override: bool

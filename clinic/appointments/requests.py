@@ -4,6 +4,7 @@ import datetime
 import re
 import unicodedata
 import zoneinfo
+from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -13,14 +14,19 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from clinic.appointments.appointment import LONGEST
-from clinic.appointments.wall_clock import read_wall_clock
+from clinic.appointments.wall_clock import FORM, read_wall_clock
 from clinic.database import wall_clock_text
 from clinic.events import Status
 from clinic.web.reading import DayRange
@@ -32,6 +38,7 @@ BANNED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 BANNED_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 LARGEST_PAGE = 500
+CURSOR = re.compile("([0-9T:.-]{19,26}),([0-9]{1,18})")
 MOST_MINUTES = LONGEST // datetime.timedelta(minutes=1)
 
 
@@ -51,19 +58,35 @@ def one_line(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-def no_longer_than(most: int) -> AfterValidator:
-    """Return a check of a text's length, in characters, that names the limit."""
+@dataclass(frozen=True, slots=True)
+class NoLongerThan:
+    """A check of a text's length, in characters, that names the limit."""
 
-    def check(text: str) -> str:
+    most: int
+
+    def check(self, text: str) -> str:
+        """Return the text.
+
+        Raises:
+            PydanticCustomError: it is empty or too long.
+        """
         if not text:
             raise PydanticCustomError("empty", "must not be empty")
-        if len(text) > most:
+        if len(text) > self.most:
             raise PydanticCustomError(
-                "too_long", "must have at most {most} characters", {"most": most}
+                "too_long", "must have at most {most} characters", {"most": self.most}
             )
         return text
 
-    return AfterValidator(check)
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(schema) | {"minLength": 1, "maxLength": self.most}
 
 
 def wall_clock(value: object, info: ValidationInfo) -> datetime.datetime:
@@ -101,7 +124,7 @@ def read_cursor(value: object) -> object:
     """Return the time and id after which a page begins."""
     if not isinstance(value, str):
         return value
-    found = re.fullmatch(r"([0-9T:.-]{19,26}),([0-9]{1,18})", value)
+    found = CURSOR.fullmatch(value)
     try:
         if found:
             return datetime.datetime.fromisoformat(found[1]), int(found[2])
@@ -112,11 +135,43 @@ def read_cursor(value: object) -> object:
     )
 
 
-Name = Annotated[str, AfterValidator(one_line), no_longer_than(200)]
-OfficeNumber = Annotated[str, AfterValidator(one_line), no_longer_than(50)]
-Reason = Annotated[str, AfterValidator(one_line), no_longer_than(500)]
-WallClock = Annotated[datetime.datetime, BeforeValidator(wall_clock)]
-Minutes = Annotated[int, AfterValidator(minutes)]
+Name = Annotated[str, AfterValidator(one_line), NoLongerThan(200)]
+OfficeNumber = Annotated[str, AfterValidator(one_line), NoLongerThan(50)]
+Reason = Annotated[str, AfterValidator(one_line), NoLongerThan(500)]
+# No format "date-time", which asks for an offset.
+WallClock = Annotated[
+    datetime.datetime,
+    BeforeValidator(wall_clock),
+    WithJsonSchema(
+        {
+            "description": "Wall-clock time such as 2027-12-01T15:30:00; with an offset it is "
+            "converted to the clinic's.",
+            "type": "string",
+            "pattern": f"^{FORM.pattern}$",
+        }
+    ),
+]
+Minutes = Annotated[
+    int,
+    AfterValidator(minutes),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_MINUTES}),
+]
+PageSize = Annotated[
+    int,
+    BeforeValidator(page_size),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE}),
+]
+Cursor = Annotated[
+    tuple[datetime.datetime, int],
+    BeforeValidator(read_cursor),
+    WithJsonSchema(
+        {
+            "description": "Where the page begins, as it stands in the Link of the page before.",
+            "type": "string",
+            "pattern": f"^{CURSOR.pattern}$",
+        }
+    ),
+]
 
 DateTime = Annotated[
     WallClock, Field(validation_alias=AliasChoices("date_time", "appointment_datetime"))
@@ -127,10 +182,38 @@ DateTime = Annotated[
 NOT_SENT: Any = None
 
 
+def _rules_between_fields(schema: dict[str, Any]) -> None:
+    """Add to a JSON Schema what no field has by itself: either name of the time, and the reason."""
+    properties, required = schema["properties"], schema.get("required", [])
+    properties["appointment_datetime"] = properties["date_time"] | {
+        "description": "The older name of date_time; if both are sent, they must be equal."
+    }
+    if "date_time" in required:
+        required.remove("date_time")
+        schema["anyOf"] = [{"required": ["date_time"]}, {"required": ["appointment_datetime"]}]
+    else:
+        for field in properties.values():
+            if field.get("default", ...) is None:
+                del field["default"]  # not sent is not null here
+    properties["override"]["description"] = "Book it whatever is in the way; say the reason."
+    properties["reason"]["description"] = "Why; it goes only with an override, and must."
+    for name in ("override", "reason"):
+        properties[name] = properties.pop(name)  # after what is of more use
+    schema["if"] = {"properties": {"override": {"const": True}}, "required": ["override"]}
+    schema["then"] = {"properties": {"reason": {"type": "string"}}, "required": ["reason"]}
+    schema["else"] = {"properties": {"reason": {"type": "null"}}}
+
+
 class _Request(BaseModel):
     """What both have: the time under either of its names, and the override with its reason."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        json_schema_extra=_rules_between_fields,
+    )
 
     override: bool = False
     reason: Annotated[Reason | None, Field(validate_default=True)] = None
@@ -194,8 +277,8 @@ class Search(DayRange):
     doctor_name: Name | None = None
     patient_name: Name | None = None
     status: Status | None = None
-    limit: Annotated[int | None, BeforeValidator(page_size)] = None
-    after: Annotated[tuple[datetime.datetime, int] | None, BeforeValidator(read_cursor)] = None
+    limit: PageSize | None = None
+    after: Cursor | None = None
 
 
 class FeedSearch(DayRange):
