@@ -10,8 +10,10 @@ import anyio
 from starlette.routing import Route
 
 from clinic import __version__
+from clinic.analytics import description as analytics
 from clinic.analytics.recording import record
 from clinic.analytics.routes import analytics_routes
+from clinic.appointments import description as appointments
 from clinic.appointments.booking import Writer
 from clinic.appointments.desk import Desk
 from clinic.appointments.occupancy import OpeningHours
@@ -25,11 +27,21 @@ from clinic.messaging.rabbitmq import RabbitBroker
 from clinic.messaging.topology import QueueType, Topology, connection_url
 from clinic.settings import Role, Settings
 from clinic.supervisor import Service, Supervisor, stopped_by_signals
+from clinic.web import docs
+from clinic.web import health as health_description
 from clinic.web.application import application
+from clinic.web.docs import docs_routes
 from clinic.web.health import Health, health_routes
 from clinic.web.server import HttpServer
 
 log = logging.getLogger(__name__)
+
+OPERATIONS = (
+    *appointments.OPERATIONS,
+    *analytics.OPERATIONS,
+    *health_description.OPERATIONS,
+    *docs.OPERATIONS,
+)
 
 # Orchestrators commonly wait for a health check no longer than 5 s.
 PING_SECONDS = 2.0
@@ -82,9 +94,7 @@ def services(
         app = application([*routes, *health_routes(look)], REFUSALS)
         return Service("http", HttpServer(app, listener, settings.grace_seconds).run)
 
-    api = http(
-        *AppointmentRoutes(desk, writer).routes(), *analytics_routes(database, hours.minutes)
-    )
+    api = http(*api_routes(desk, writer))
     # Requests in hand at a stop may have a booking to write yet.
     booking = Service("booking", writer.run, serves=("http",))
     # Bookings go on while the broker is away, so the API is of use without its relay.
@@ -96,6 +106,15 @@ def services(
             return [http(), Service("consumer", consumer.run)]
         case Role.ALL:
             return [api, booking, relay, Service("consumer", consumer.run, essential=False)]
+
+
+def api_routes(desk: Desk, writer: Writer) -> list[Route]:
+    """Return the routes of the HTTP API, which describe themselves, too."""
+    return [
+        *AppointmentRoutes(desk, writer).routes(),
+        *analytics_routes(desk.database, desk.hours.minutes),
+        *docs_routes(__version__, OPERATIONS),
+    ]
 
 
 def open_broker(settings: Settings, database: Database) -> Broker:

@@ -6,5 +6,6 @@
 ``recording.py``          record events, however often they are delivered
 ``report.py``             the numbers over a range of days
 ``routes.py``             the same over HTTP
+``description.py``        ... and described
 ========================  ========================================================================
 """

@@ -14,5 +14,7 @@
 ``spreadsheet.py``        the list as CSV
 ``feed.py``               the list as a calendar
 ``routes.py``             the same over HTTP
+``refusals.py``           what the clinic says no to, explained
+``description.py``        all of it described
 ========================  ========================================================================
 """

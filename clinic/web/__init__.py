@@ -6,6 +6,11 @@
 ``conditions.py``         conditional requests: entity tags made of versions
 ``application.py``        routes and errors put together
 ``health.py``             is the process alive, is it of use
+``description.py``        what an operation is, for each feature to describe its own
+``mishaps.py``            the problems that may come to any request, explained
+``openapi.py``            the description for programs: an OpenAPI document
+``docs.py``               the same over HTTP, and for people: ``docs.html``, ``docs.css``
+``conditions.py``         entity tags
 ``server.py``             listen, serve, and end clients that waste our time
 ========================  ========================================================================
 """

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from clinic.web.problems import HANDLERS, LOGGED, Problem, ProblemType, problem_response
+from clinic.web.problems import HANDLERS, LOGGED, ProblemType, problem_response, refused
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,7 @@ def application(
 
     async def on_refusal(_request: Request, error: Exception) -> Response:
         found = next(found for kind, found in refusals.items() if isinstance(error, kind))
-        members = {"type": found.uri, "title": found.title, **getattr(error, "members", {})}
-        return problem_response(Problem(found.status, str(error), **members))
+        return problem_response(refused(found, error))
 
     app = Starlette(
         routes=routes, exception_handlers={**HANDLERS, **dict.fromkeys(refusals, on_refusal)}

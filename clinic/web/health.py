@@ -8,6 +8,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from clinic.web.description import Answer, Content, Operation
+from clinic.web.reading import JSON
+
 
 @dataclass(frozen=True)
 class Health:
@@ -35,4 +38,71 @@ def health_routes(look: Callable[[], Awaitable[Health]]) -> list[Route]:
         code = HTTPStatus.OK if health.ready else HTTPStatus.SERVICE_UNAVAILABLE
         return JSONResponse({"status": status, "parts": dict(health.parts)}, code)
 
-    return [Route("/health/live", live), Route("/health/ready", ready)]
+    return [
+        Route(path + slash, endpoint)
+        for path, endpoint in (("/health/live", live), ("/health/ready", ready))
+        for slash in ("", "/")
+    ]
+
+
+LIVE = {
+    "type": "object",
+    "properties": {"status": {"const": "live"}},
+    "required": ["status"],
+}
+READY = {
+    "type": "object",
+    "properties": {
+        "status": {"enum": ["ready", "degraded", "unavailable"]},
+        "parts": {
+            "description": "The state of each part, by its name; up is well.",
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+        },
+    },
+    "required": ["status", "parts"],
+}
+
+
+def _ready(status: HTTPStatus, text: str, example: Mapping[str, object]) -> Answer:
+    return Answer(status=status, text=text, contents={JSON: Content(READY, {"health": example})})
+
+
+OPERATIONS = (
+    Operation(
+        name="live",
+        group="Health",
+        method="GET",
+        path="/health/live",
+        summary="Is the process alive?",
+        text="For orchestrators: restart what is not.",
+        answers=[
+            Answer(
+                status=HTTPStatus.OK,
+                text="It is.",
+                contents={JSON: Content(LIVE, {"live": {"status": "live"}})},
+            )
+        ],
+    ),
+    Operation(
+        name="ready",
+        group="Health",
+        method="GET",
+        path="/health/ready",
+        summary="Is the process of use?",
+        text="For orchestrators: send no requests to what is not. Degraded is of use, with a part "
+        "that is down.",
+        answers=[
+            _ready(
+                HTTPStatus.OK,
+                "It is.",
+                {"status": "ready", "parts": {"http": "up", "relay": "up", "database": "up"}},
+            ),
+            _ready(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "It is not.",
+                {"status": "unavailable", "parts": {"http": "up", "database": "down"}},
+            ),
+        ],
+    ),
+)

@@ -105,17 +105,27 @@ def wrong_fields(error: ValidationError) -> Problem:
     return invalid(named)
 
 
-def problem_response(problem: Problem) -> Response:
-    """Return the HTTP response that tells of a problem."""
-    body = {
+def refused(kind: ProblemType, error: Exception) -> Problem:
+    """Return the problem that a feature's own error is; what it has as ``members`` goes with it."""
+    members = {"type": kind.uri, "title": kind.title, **getattr(error, "members", {})}
+    return Problem(kind.status, str(error), **members)
+
+
+def problem_details(problem: Problem) -> dict[str, object]:
+    """Return the JSON object that tells of a problem."""
+    return {
         "type": "about:blank",
         "title": problem.status.phrase,
         "status": int(problem.status),
         "detail": problem.detail,
         **problem.members,
     }
+
+
+def problem_response(problem: Problem) -> Response:
+    """Return the HTTP response that tells of a problem."""
     return Response(
-        json.dumps(body, ensure_ascii=False),
+        json.dumps(problem_details(problem), ensure_ascii=False),
         problem.status,
         headers=problem.headers,
         media_type=MEDIA_TYPE,

@@ -1,0 +1,280 @@
+"""What appointments over HTTP are, described: the operations, their answers, their problems."""
+
+import datetime
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from clinic.appointments.idempotency import FORM, KEPT
+from clinic.appointments.refusals import (
+    BAD_KEY,
+    EXAMPLE,
+    ILLEGAL_MOVE,
+    KEY_REUSED,
+    NO_SUCH,
+    SLOT_TAKEN,
+    STALE,
+    Id,
+)
+from clinic.appointments.requests import (
+    Booking,
+    Change,
+    FeedSearch,
+    Minutes,
+    Name,
+    OfficeNumber,
+    Reason,
+    Search,
+    cursor,
+)
+from clinic.appointments.routes import CALENDAR, CHANGE_TYPES, CSV
+from clinic.appointments.spreadsheet import as_csv
+from clinic.events import Event, Status, WallClockTime, tell
+from clinic.web.conditions import entity_tag
+from clinic.web.description import Answer, Body, Content, Header, Operation
+from clinic.web.mishaps import UNAVAILABLE
+from clinic.web.reading import JSON
+
+
+class AppointmentRecord(BaseModel):
+    """An appointment as it stands in the book; its time is there under both of its names."""
+
+    id: Id
+    patient_name: Name
+    office_number: OfficeNumber
+    date_time: WallClockTime
+    doctor_name: Name | None
+    appointment_datetime: WallClockTime
+    duration_minutes: Minutes
+    status: Status
+    override_reason: Reason | None
+
+
+class Confirmation(BaseModel):
+    """What was sent, exactly as it was sent, and the id; what was not sent is not in it."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
+    id: Id
+    patient_name: str
+    office_number: str
+    date_time: str = ""
+    appointment_datetime: str = ""
+    doctor_name: str | None = None
+    duration_minutes: int | None = None
+    override: bool = False
+    reason: str | None = None
+
+
+BOOKED_AT = datetime.datetime(2027, 11, 20, 9, tzinfo=datetime.UTC)
+RECORD = EXAMPLE.record()
+SENT = {name: RECORD[name] for name in ("patient_name", "office_number", "date_time")}
+MORE_SENT = SENT | {
+    "doctor_name": "Доктор Ватсон",
+    "duration_minutes": 30,
+    "override": True,
+    "reason": "an emergency",
+}
+HAPPENED = tell("appointment.booked", EXAMPLE.facts("Europe/Moscow"), BOOKED_AT).model_copy(
+    update={"id": "8e03978e-40d5-43e8-bc93-6894a57f9324"}
+)
+NEXT = f"/appointment?office_number=221B&limit=1&after={cursor(EXAMPLE.date_time, EXAMPLE.id)}"
+FEED = """\
+BEGIN:VCALENDAR
+VERSION:2.0
+PRODID:-//clinic//appointments//EN
+METHOD:PUBLISH
+X-WR-CALNAME:221B
+BEGIN:VEVENT
+SUMMARY:Appointment 1 (booked)
+DTSTART;TZID=Europe/Moscow:20271201T153000
+DTEND;TZID=Europe/Moscow:20271201T154500
+DTSTAMP:20271120T090000Z
+UID:appointment-1@clinic
+LOCATION:221B
+SEQUENCE:0
+STATUS:CONFIRMED
+END:VEVENT
+END:VCALENDAR
+"""
+
+LOCATION = Header(name="Location", text="Where the appointment is.", example="/appointment/1")
+ETAG = Header(name="ETag", text="The appointment's version.", example=entity_tag(EXAMPLE.version))
+VARY = Header(name="Vary", text="Accept chooses the media type.", example="Accept")
+LINK = Header(
+    name="Link",
+    text="The next page, if there is one.",
+    example=f'<{NEXT}>; rel="next"',
+    always=False,
+)
+IF_MATCH = Header(
+    name="If-Match",
+    text="An ETag: change the appointment only if it is still in this version.",
+    example=ETAG.example,
+    always=False,
+)
+IF_NONE_MATCH = Header(
+    name="If-None-Match",
+    text="An ETag: answer 304 if the appointment is still in this version.",
+    example=ETAG.example,
+    always=False,
+)
+KEY = Header(
+    name="Idempotency-Key",
+    text="A key of your own making: a booking that is sent again with it is made once, and "
+    f"confirmed as the first time. Keys are kept for {KEPT.days} days.",
+    example='"8e03978e-40d5-43e8-bc93-6894a57f9324"',
+    always=False,
+    pattern=f"^(?:{FORM.pattern})$",
+)
+
+
+def confirmed(status: HTTPStatus, text: str) -> Answer:
+    """Return the answer that confirms a booking."""
+    content = Content(
+        Confirmation, {"least": {"id": EXAMPLE.id, **SENT}, "most": {"id": EXAMPLE.id, **MORE_SENT}}
+    )
+    return Answer(status=status, text=text, contents={JSON: content}, headers=[LOCATION])
+
+
+def shown(text: str, **changed: object) -> Answer:
+    """Return the answer that shows an appointment."""
+    content = Content(AppointmentRecord, {"appointment": RECORD | changed})
+    return Answer(status=HTTPStatus.OK, text=text, contents={JSON: content}, headers=[ETAG])
+
+
+def one(name: str, method: str, summary: str, **more: Any) -> Operation:
+    """Return an operation on one appointment."""
+    problems = [NO_SUCH, *more.pop("problems", ()), UNAVAILABLE]
+    path = more.pop("path", "/appointment/{id}")
+    return Operation(
+        name=name,
+        group="Appointments",
+        method=method,
+        path=path,
+        summary=summary,
+        path_parameters={"id": EXAMPLE.id},
+        problems=problems,
+        **more,
+    )
+
+
+BOOK = Operation(
+    name="book",
+    group="Appointments",
+    method="POST",
+    path="/appointment",
+    summary="Book an appointment",
+    text="An appointment that stands in the book already, just as it is sent, is not booked again.",
+    headers=[KEY],
+    body=Body(media_types=[JSON], content=Content(Booking, {"least": SENT, "most": MORE_SENT})),
+    answers=[
+        confirmed(HTTPStatus.CREATED, "It is booked."),
+        confirmed(HTTPStatus.OK, "This very appointment stood in the book already."),
+    ],
+    problems=[SLOT_TAKEN, BAD_KEY, KEY_REUSED, UNAVAILABLE],
+)
+LIST = Operation(
+    name="list",
+    group="Appointments",
+    method="GET",
+    path="/appointment",
+    summary="List appointments",
+    text="Without parameters all of them, in the order of their ids; with parameters those that "
+    "are sought, in the order of their times, and with limit page by page. from and to are days, "
+    "both included. The header Accept chooses between JSON and CSV.",
+    query=Search,
+    queries=[
+        {},
+        {"office_number": "221B", "limit": "1"},
+        {"from": "2027-12-01", "to": "2027-12-31", "status": "booked"},
+    ],
+    answers=[
+        Answer(
+            status=HTTPStatus.OK,
+            text="The appointments.",
+            contents={
+                JSON: Content(AppointmentRecord, {"appointments": [RECORD]}, many=True),
+                CSV: Content({"type": "string"}, {"lines": as_csv([EXAMPLE], header=True)}),
+            },
+            headers=[VARY, LINK],
+        )
+    ],
+    problems=[UNAVAILABLE],
+)
+FEED_OF = Operation(
+    name="feed",
+    group="Appointments",
+    method="GET",
+    path="/appointment.ics",
+    summary="Subscribe to a calendar",
+    text="When an office or a doctor is taken, never by whom: an office_number or a doctor_name "
+    "must be given. Without from and to, from a month ago to a year ahead.",
+    query=FeedSearch,
+    queries=[{"office_number": "221B"}],
+    answers=[
+        Answer(
+            status=HTTPStatus.OK,
+            text="The calendar (iCalendar, RFC 5545).",
+            contents={CALENDAR: Content({"type": "string"}, {"calendar": FEED})},
+            headers=[VARY],
+        )
+    ],
+    problems=[UNAVAILABLE],
+)
+SHOW = one(
+    "show",
+    "GET",
+    "Show an appointment",
+    headers=[IF_NONE_MATCH],
+    answers=[
+        shown("The appointment."),
+        Answer(status=HTTPStatus.NOT_MODIFIED, text="You have it already.", headers=[ETAG]),
+    ],
+)
+CHANGE = one(
+    "change",
+    "PATCH",
+    "Change an appointment",
+    text="A merge patch (RFC 7396): what is not sent stays as it is.",
+    headers=[IF_MATCH],
+    body=Body(
+        media_types=CHANGE_TYPES,
+        content=Content(
+            Change,
+            {
+                "move": {"date_time": "2027-12-01T16:00:00"},
+                "arrive": {"status": "arrived"},
+            },
+        ),
+    ),
+    answers=[shown("The appointment as it is now.", status="arrived")],
+    problems=[SLOT_TAKEN, ILLEGAL_MOVE, STALE],
+)
+CANCEL = one(
+    "cancel",
+    "DELETE",
+    "Cancel an appointment",
+    text="It stays in the book, cancelled, and its time is free.",
+    headers=[IF_MATCH],
+    answers=[shown("The appointment as it is now.", status="cancelled")],
+    problems=[ILLEGAL_MOVE, STALE],
+)
+HISTORY = one(
+    "history",
+    "GET",
+    "Tell an appointment's story",
+    path="/appointment/{id}/events",
+    answers=[
+        Answer(
+            status=HTTPStatus.OK,
+            text="All that happened to it, oldest first, as CloudEvents 1.0.",
+            contents={
+                JSON: Content(Event, {"events": [HAPPENED.model_dump(mode="json")]}, many=True)
+            },
+        )
+    ],
+)
+
+OPERATIONS = (BOOK, LIST, FEED_OF, SHOW, CHANGE, CANCEL, HISTORY)

@@ -1,0 +1,171 @@
+"""The description over HTTP: ``/openapi.json`` for programs, ``/docs`` for people."""
+
+import base64
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from clinic.web.description import Answer, Content, Header, Operation
+from clinic.web.mishaps import NOWHERE, answers_of, problems_of
+from clinic.web.openapi import openapi
+from clinic.web.reading import JSON
+
+HTML = "text/html"
+# Where a clinic listens unless it is told otherwise; what a Host header says is anybody's word.
+HERE = "http://127.0.0.1:8000"
+FOLDER = Path(__file__).parent
+
+OPERATIONS = (
+    Operation(
+        name="openapi",
+        group="This description",
+        method="GET",
+        path="/openapi.json",
+        summary="Describe the API to programs",
+        answers=[
+            Answer(
+                status=HTTPStatus.OK,
+                text="An OpenAPI 3.1 document.",
+                contents={
+                    JSON: Content(
+                        {
+                            "type": "object",
+                            "required": ["openapi", "info", "paths"],
+                            "additionalProperties": True,
+                        },
+                        {
+                            "document": {
+                                "openapi": "3.1.1",
+                                "info": {"title": "clinic", "version": "0.1.0"},
+                                "paths": {},
+                            }
+                        },
+                    )
+                },
+            )
+        ],
+    ),
+    Operation(
+        name="docs",
+        group="This description",
+        method="GET",
+        path="/docs",
+        summary="Describe the API to people",
+        answers=[
+            Answer(
+                status=HTTPStatus.OK,
+                text="This page.",
+                contents={HTML: Content({"type": "string"}, {"page": "<!doctype html>..."})},
+                headers=[
+                    Header(
+                        name="Content-Security-Policy",
+                        text="The page loads nothing and runs nothing.",
+                        example="default-src 'none'",
+                    )
+                ],
+            )
+        ],
+    ),
+)
+
+
+def docs_routes(version: str, operations: Sequence[Operation]) -> list[Route]:
+    """Return the routes that describe the operations; both answers are made once, here."""
+    described = openapi(version, operations)
+    document = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
+    style = (FOLDER / "docs.css").read_text(encoding="utf-8")
+    page = render(described, operations, style).encode()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    headers = {
+        "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+    async def for_programs(_request: Request) -> Response:
+        return Response(document, media_type=JSON)
+
+    async def for_people(_request: Request) -> Response:
+        return Response(page, media_type=HTML, headers=headers)
+
+    return [
+        Route(path + slash, endpoint)
+        for path, endpoint in (("/openapi.json", for_programs), ("/docs", for_people))
+        for slash in ("", "/")
+    ]
+
+
+def render(described: Mapping[str, Any], operations: Sequence[Operation], style: str) -> str:
+    """Return the page, made of the document and of the operations that it describes."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"kind": kind, "shown": shown}
+    groups: dict[str, list[Operation]] = {}
+    for operation in operations:
+        groups.setdefault(operation.group, []).append(operation)
+    problems = {one.name: one for operation in operations for one in problems_of(operation)}
+    return environment.get_template("docs.html").render(
+        style=style,
+        info=described["info"],
+        paths=described["paths"],
+        schemas=described["components"]["schemas"],
+        groups=groups,
+        answers_of=answers_of,
+        curl=curl,
+        problems=problems | {one.name: one for one in NOWHERE},
+    )
+
+
+def curl(operation: Operation) -> str:
+    """Return a command that does an operation as its first example does."""
+    path = operation.path.format(**operation.path_parameters)
+    query = next((one for one in operation.queries if one), {})
+    words = ["curl", "-s", HERE + path + (f"?{urlencode(query)}" if query else "")]
+    if operation.method not in {"GET", "POST"}:
+        words += ["-X", operation.method]
+    if operation.body:
+        example = next(iter(operation.body.content.examples.values()))
+        words += ["-H", f"Content-Type: {operation.body.media_types[0]}"]
+        words += ["-d", json.dumps(example, ensure_ascii=False)]
+    return shlex.join(words)
+
+
+def shown(example: object) -> str:
+    """Return an example as it is printed: text as it is, and all else as JSON."""
+    if isinstance(example, str):
+        return example
+    return json.dumps(example, ensure_ascii=False, indent=2)
+
+
+def kind(schema: Mapping[str, Any]) -> str:
+    """Return in a few words what a JSON Schema of a field or parameter asks for."""
+    if "anyOf" in schema:
+        return " or ".join(kind(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(schema["enum"])
+    words = {"string": "text", "integer": "whole number", "boolean": "true or false"}
+    word = words.get(schema["type"], str(schema["type"]))
+    match schema:
+        case {"format": "date"}:
+            word = "day such as 2027-12-01"
+        case {"minLength": least, "maxLength": most}:
+            word += f", {least} to {most} characters"
+        case {"minimum": least, "maximum": most}:
+            word += f", {least} to {most}"
+    return word

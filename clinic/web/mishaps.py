@@ -1,0 +1,145 @@
+"""What may come to any request, explained: problems that have nothing to do with appointments."""
+
+from http import HTTPStatus
+
+from pydantic import BaseModel, ConfigDict
+
+from clinic.web.description import (
+    Answer,
+    Content,
+    Explained,
+    Operation,
+    answers_with,
+    merged,
+)
+from clinic.web.problems import RETRY_AFTER_SECONDS, Problem, invalid
+
+
+class WrongField(BaseModel):
+    """A field or parameter that is wrong: where it stands (RFC 6901), and what to correct."""
+
+    pointer: str
+    detail: str
+
+
+class WrongFields(BaseModel):
+    """Everything that is wrong, at once."""
+
+    model_config = ConfigDict(extra="allow")
+
+    errors: list[WrongField]
+
+
+MALFORMED_REQUEST = Explained(
+    name="malformed-request",
+    text="What arrived is no HTTP/1.1; the connection is closed.",
+    example=Problem(
+        HTTPStatus.BAD_REQUEST,
+        "Invalid HTTP request received. It is no HTTP/1.1.",
+        headers={"Connection": "close"},
+    ),
+)
+REQUEST_TOO_SLOW = Explained(
+    name="request-too-slow",
+    text="The request did not arrive within ten seconds; the connection is closed.",
+    example=Problem(
+        HTTPStatus.REQUEST_TIMEOUT,
+        "The request did not arrive in time.",
+        headers={"Connection": "close"},
+    ),
+)
+HEADERS_TOO_LARGE = Explained(
+    name="headers-too-large",
+    text="Path and headers are too large: keep them below 16 KiB. The connection is closed.",
+    example=Problem(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "The headers are too large.",
+        headers={"Connection": "close"},
+    ),
+)
+OUR_FAULT = Explained(
+    name="our-fault",
+    text="The fault is the clinic's. Look whether the request was carried out before you send it "
+    "again; with an Idempotency-Key a booking can be sent again at once.",
+    example=Problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "The fault is the clinic's, not yours; it was logged. Whether the request was carried out "
+        "is not certain: look before you send it again.",
+    ),
+)
+UNAVAILABLE = Explained(
+    name="unavailable",
+    text="The database is away or busy; nothing is wrong with the request. Send it again.",
+    example=Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The clinic cannot do this right now. Send the same request again a little later.",
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+    ),
+)
+MALFORMED_BODY = Explained(
+    name="malformed-body",
+    text="The body is not JSON, or not in UTF-8.",
+    example=Problem(
+        HTTPStatus.BAD_REQUEST,
+        "The body is not JSON in UTF-8: expected value at line 1 column 1. Nothing was stored.",
+    ),
+)
+BODY_TOO_LARGE = Explained(
+    name="body-too-large",
+    text="The body is larger than 64 KiB. The connection is closed.",
+    example=Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "The body is larger than 64 KiB. Nothing was stored.",
+        headers={"Connection": "close"},
+    ),
+)
+WRONG_MEDIA_TYPE = Explained(
+    name="wrong-media-type",
+    text="The body says that it is no JSON. Without the header Content-Type it is taken for JSON.",
+    example=Problem(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "Send JSON, with the header Content-Type: application/json.",
+        headers={"Accept": "application/json"},
+    ),
+)
+WRONG_FIELDS = Explained(
+    name="wrong-fields",
+    text="Fields of the body or parameters of the query are wrong: all of them are named.",
+    example=invalid([{"pointer": "#/patient_name", "detail": "must not be empty"}]),
+    members=WrongFields,
+)
+NO_SUCH_ADDRESS = Explained(
+    name="no-such-address",
+    text="There is nothing at this address, whatever is sent to it.",
+    example=Problem(HTTPStatus.NOT_FOUND, "There is nothing at this address."),
+)
+NO_SUCH_METHOD = Explained(
+    name="no-such-method",
+    text="The address is right, the method is not: the header Allow names those that are.",
+    example=Problem(HTTPStatus.METHOD_NOT_ALLOWED, "PUT is not possible here; see Allow."),
+)
+
+EVERYWHERE = (MALFORMED_REQUEST, REQUEST_TOO_SLOW, HEADERS_TOO_LARGE, OUR_FAULT)
+# No operation answers these: a request with them has found none.
+NOWHERE = (NO_SUCH_ADDRESS, NO_SUCH_METHOD)
+# uvicorn's own answer to more connections than the process takes.
+CROWDED = Answer(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    text="As plain text: there are more connections than this process serves.",
+    contents={"text/plain": Content({"type": "string"}, {"crowded": "Service Unavailable"})},
+)
+
+
+def problems_of(operation: Operation) -> list[Explained]:
+    """Return all problems that an operation may answer, its own first."""
+    found = [*operation.problems]
+    if operation.body:
+        found += [MALFORMED_BODY, BODY_TOO_LARGE, WRONG_MEDIA_TYPE]
+    if operation.body or operation.query:
+        found.append(WRONG_FIELDS)
+    return [*found, *EVERYWHERE]
+
+
+def answers_of(operation: Operation) -> list[Answer]:
+    """Return everything that an operation may answer, one answer a status."""
+    return merged([*operation.answers, *answers_with(problems_of(operation)), CROWDED])

@@ -1,0 +1,179 @@
+"""The description of the HTTP API as an OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+
+from clinic.web.description import Answer, Content, Explained, Header, Operation, Schema
+from clinic.web.mishaps import answers_of, problems_of
+
+REFERENCE = "#/components/schemas/{model}"
+TEXT = """\
+Every path is the same with and without a final slash, and HEAD is answered as GET is, without a
+body. Times are the clinic's wall-clock time; one with an offset is converted to it. What goes wrong
+is answered as problem details (RFC 9457), whose `type` leads to an explanation."""
+
+PROBLEM: Schema = {
+    "description": "What is wrong (RFC 9457): `detail` is for people to read, `type` for programs.",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+    },
+    "required": ["type", "title", "status", "detail"],
+    "additionalProperties": True,
+}
+
+
+class _Untitled(GenerateJsonSchema):
+    """JSON Schemas without titles that only repeat the names of fields."""
+
+    def field_title_should_be_set(self, _schema: object) -> Literal[False]:
+        return False
+
+
+class _Schemas:
+    """The JSON Schemas of all models that operations use."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        wanted = dict.fromkeys(used for one in operations for used in _models_of(one))
+        references, found = models_json_schema(
+            list(wanted), ref_template=REFERENCE, schema_generator=_Untitled
+        )
+        self._references = {model: reference for (model, _), reference in references.items()}
+        self.components: dict[str, Any] = {
+            name: _spoken(schema) for name, schema in found.get("$defs", {}).items()
+        }
+
+    def of(self, model: type[BaseModel]) -> Schema:
+        """Return the reference to a model's schema."""
+        return self._references[model]
+
+    def of_content(self, content: Content) -> Schema:
+        """Return the schema of a body."""
+        form = content.form if isinstance(content.form, Mapping) else self.of(content.form)
+        return {"type": "array", "items": form} if content.many else form
+
+    def parameters(self, model: type[BaseModel]) -> Iterator[tuple[str, dict[str, Any], bool]]:
+        """Yield the parameters of a query: name, schema, and whether it has to be given."""
+        schema = model.model_json_schema(ref_template=REFERENCE, schema_generator=_Untitled)
+        for name, given in schema["properties"].items():
+            # A parameter that is not given is not there; no text stands for null.
+            forms = [one for one in given.get("anyOf", [given]) if one.get("type") != "null"]
+            yield name, forms[0], name in schema.get("required", ())
+
+
+def openapi(version: str, operations: Sequence[Operation]) -> dict[str, Any]:
+    """Return the document that describes the operations."""
+    schemas = _Schemas(operations)
+    problems = {problem.name: problem for one in operations for problem in problems_of(one)}
+    schemas.components["Problem"] = PROBLEM
+    for problem in problems.values():
+        schemas.components[problem.schema_name] = _problem(problem, schemas)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        described = _operation(operation, schemas)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = described
+    return {
+        "openapi": "3.1.1",
+        "info": {"title": "clinic", "version": version, "description": TEXT},
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name} for name in dict.fromkeys(one.group for one in operations)],
+        "paths": paths,
+        "components": {"schemas": dict(sorted(schemas.components.items()))},
+    }
+
+
+def _models_of(operation: Operation) -> Iterator[tuple[type[BaseModel], JsonSchemaMode]]:
+    if operation.body and not isinstance(operation.body.content.form, Mapping):
+        yield operation.body.content.form, "validation"
+    for answer in operation.answers:
+        for content in answer.contents.values():
+            if not isinstance(content.form, Mapping):
+                yield content.form, "serialization"
+    for problem in problems_of(operation):
+        if problem.members:
+            yield problem.members, "serialization"
+
+
+def _spoken(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema without those parts of a docstring that are for the code's readers."""
+    text = schema.get("description", "").partition("\n\n")[0]
+    return {**schema, "description": " ".join(text.replace("``", "`").split())}
+
+
+def _problem(problem: Explained, schemas: _Schemas) -> dict[str, Any]:
+    same = {name: {"const": problem.details[name]} for name in ("type", "title", "status")}
+    parts: list[Schema] = [{"$ref": REFERENCE.format(model="Problem")}]
+    if problem.members:
+        parts.append(schemas.of(problem.members))
+    return {"description": problem.text, "allOf": parts, "properties": same}
+
+
+def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "tags": [operation.group],
+        "summary": operation.summary,
+        "description": operation.text,
+        "parameters": list(_parameters(operation, schemas)),
+        "responses": {
+            str(int(answer.status)): _response(answer, schemas) for answer in answers_of(operation)
+        },
+    }
+    if operation.body:
+        content = _content(operation.body.content, schemas)
+        described["requestBody"] = {
+            "required": True,
+            "content": dict.fromkeys(operation.body.media_types, content),
+        }
+    return described
+
+
+def _parameters(operation: Operation, schemas: _Schemas) -> Iterator[dict[str, Any]]:
+    for name, value in operation.path_parameters.items():
+        kind = {"type": "integer", "minimum": 1} if isinstance(value, int) else {"type": "string"}
+        yield {"name": name, "in": "path", "required": True, "schema": kind, "example": value}
+    if operation.query:
+        examples = {name: value for query in operation.queries for name, value in query.items()}
+        for name, schema, required in schemas.parameters(operation.query):
+            parameter = {"name": name, "in": "query", "required": required, "schema": schema}
+            if name in examples:
+                number = schema.get("type") == "integer"
+                parameter["example"] = int(examples[name]) if number else examples[name]
+            yield parameter
+    for header in operation.headers:
+        yield {"name": header.name, "in": "header", **_header(header)}
+
+
+def _header(header: Header) -> dict[str, Any]:
+    schema = {"type": "string"} | ({"pattern": header.pattern} if header.pattern else {})
+    return {
+        "description": header.text,
+        "required": header.always,
+        "schema": schema,
+        "example": header.example,
+    }
+
+
+def _content(content: Content, schemas: _Schemas) -> dict[str, Any]:
+    return {
+        "schema": schemas.of_content(content),
+        "examples": {name: {"value": value} for name, value in content.examples.items()},
+    }
+
+
+def _response(answer: Answer, schemas: _Schemas) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": answer.text}
+    if answer.headers:
+        response["headers"] = {header.name: _header(header) for header in answer.headers}
+    if answer.contents:
+        response["content"] = {
+            media_type: _content(content, schemas)
+            for media_type, content in answer.contents.items()
+        }
+    return response
