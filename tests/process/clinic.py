@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from tests.process.described import CheckedClient
 from tests.servers import free_port
 from tests.timing import PATIENCE_SECONDS
 
@@ -34,7 +35,7 @@ class ClinicProcess:
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
-        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_SECONDS)
+        self.http = CheckedClient(base_url=self.url, timeout=PATIENCE_SECONDS)
 
     @property
     def log(self) -> str:

@@ -1,0 +1,141 @@
+"""The description's own examples, sent to the real process: they do what it says they do."""
+
+import itertools
+import shlex
+from typing import Any
+
+import httpx
+import pytest
+
+from clinic.appointments.description import BOOK, CANCEL, CHANGE, HISTORY, SHOW
+from clinic.roles import OPERATIONS
+from clinic.web.description import Operation
+from clinic.web.docs import HERE, curl
+from tests.process.clinic import ClinicProcess
+
+NUMBERS = itertools.count(1)
+
+
+def best_of(operation: Operation) -> int:
+    """Return the status of an operation's success, as it is described first."""
+    return int(operation.answers[0].status)
+
+
+def booked(clinic: ClinicProcess) -> dict[str, Any]:
+    """Book an appointment, in an office of its own, and return its full record."""
+    location = clinic.book(office_number=f"described {next(NUMBERS)}").headers["location"]
+    record: dict[str, Any] = clinic.http.get(location).json()
+    return record
+
+
+def sent(
+    clinic: ClinicProcess, operation: Operation, appointment_id: object = 1, **options: Any
+) -> httpx.Response:
+    """Send an operation; the client holds whatever is answered against the description."""
+    path = operation.path.format(id=appointment_id)
+    return clinic.http.request(operation.method, path, **options)
+
+
+@pytest.mark.parametrize("name", list(BOOK.body.content.examples) if BOOK.body else [])
+def test_a_described_booking_is_booked(clinic: ClinicProcess, name: str) -> None:
+    assert BOOK.body
+    example = BOOK.body.content.examples[name]
+    assert isinstance(example, dict)
+    body = example | {"office_number": f"described {next(NUMBERS)}"}
+    headers = {header.name: f'"described {next(NUMBERS)}"' for header in BOOK.headers}
+    answer = sent(clinic, BOOK, json=body, headers=headers)
+    assert answer.status_code == best_of(BOOK)
+    assert answer.json() == {"id": answer.json()["id"]} | body
+    # The same once more, and with another key; then something else with that key.
+    assert sent(clinic, BOOK, json=body, headers=headers).status_code == 201
+    assert sent(clinic, BOOK, json=body).status_code == 200
+    reused = sent(clinic, BOOK, json=body | {"patient_name": "Пётр"}, headers=headers)
+    assert reused.json()["type"] == "/docs#key-reused"
+
+
+@pytest.mark.parametrize("media_type", CHANGE.body.media_types if CHANGE.body else [])
+@pytest.mark.parametrize("name", list(CHANGE.body.content.examples) if CHANGE.body else [])
+def test_a_described_change_is_made(clinic: ClinicProcess, name: str, media_type: str) -> None:
+    assert CHANGE.body
+    before = booked(clinic)
+    example = CHANGE.body.content.examples[name]
+    assert isinstance(example, dict)
+    headers = {"If-Match": '"1"', "Content-Type": media_type}
+    answer = sent(clinic, CHANGE, before["id"], json=example, headers=headers)
+    assert answer.status_code == best_of(CHANGE)
+    assert answer.json().items() >= example.items()
+    assert sent(clinic, CHANGE, before["id"], json=example, headers=headers).status_code == 412
+
+
+@pytest.mark.parametrize("operation", [SHOW, HISTORY, CANCEL], ids=lambda one: str(one.name))
+def test_what_is_described_of_one_appointment_is_done(
+    clinic: ClinicProcess, operation: Operation
+) -> None:
+    appointment_id = booked(clinic)["id"]
+    headers = {header.name: '"1"' for header in operation.headers if header.name == "If-Match"}
+    answer = sent(clinic, operation, appointment_id, headers=headers)
+    assert answer.status_code == best_of(operation)
+    assert sent(clinic, operation, 10**15).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("operation", "query"),
+    [
+        (operation, query)
+        for operation in OPERATIONS
+        if not operation.path_parameters and operation.method == "GET"
+        for query in operation.queries or [{}]
+    ],
+    ids=lambda one: "&".join(one) if isinstance(one, dict) else str(one.name),
+)
+def test_a_described_query_is_answered(
+    clinic: ClinicProcess, operation: Operation, query: dict[str, str]
+) -> None:
+    booked(clinic)
+    # Of the list each media type that is described; of the others there is one.
+    for media_type in operation.answers[0].contents:
+        answer = sent(clinic, operation, params=query, headers={"Accept": media_type})
+        assert answer.status_code == best_of(operation)
+        assert answer.headers["content-type"].partition(";")[0] == media_type
+
+
+def test_described_refusals_are_given(clinic: ClinicProcess) -> None:
+    record = booked(clinic)
+    taken = clinic.book(office_number=record["office_number"], patient_name="Пётр")
+    assert taken.json()["type"] == "/docs#slot-taken"
+    assert taken.json()["in_the_way"][0]["id"] == record["id"]
+    clinic.http.delete(f"/appointment/{record['id']}")
+    move = sent(clinic, CHANGE, record["id"], json={"status": "done"})
+    assert move.json()["type"] == "/docs#illegal-move"
+    known = sent(clinic, SHOW, record["id"], headers={"If-None-Match": '"2"'})
+    assert known.status_code == 304
+    bad_key = clinic.http.post(
+        "/appointment",
+        headers={"Idempotency-Key": '""'},
+        json={name: record[name] for name in ("patient_name", "office_number", "date_time")},
+    )
+    assert bad_key.json()["type"] == "/docs#bad-key"
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: str(one.name))
+def test_a_described_command_can_be_typed(clinic: ClinicProcess, operation: Operation) -> None:
+    record = booked(clinic)
+    words = [
+        word.replace("/appointment/1", f"/appointment/{record['id']}").replace(
+            "221B", f"described {next(NUMBERS)}"
+        )
+        for word in shlex.split(curl(operation))
+    ]
+    assert words[:2] == ["curl", "-s"]
+    assert words[2].startswith(HERE + "/")
+    method = "POST" if operation.method == "POST" else "GET"
+    if "-X" in words:
+        method = words[words.index("-X") + 1]
+    assert method == operation.method
+    answer = clinic.http.request(
+        method,
+        words[2].removeprefix(HERE),
+        content=words[-1] if "-d" in words else None,
+        headers={"Content-Type": "application/json"} if "-d" in words else {},
+    )
+    assert answer.status_code == best_of(operation)
