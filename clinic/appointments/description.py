@@ -37,6 +37,12 @@ from clinic.web.mishaps import UNAVAILABLE
 from clinic.web.reading import JSON
 
 
+def without_defaults(schema: dict[str, Any]) -> None:
+    """Take the defaults out of a JSON Schema: there is none for what is not there."""
+    for member in schema["properties"].values():
+        member.pop("default", None)
+
+
 class AppointmentRecord(BaseModel):
     """An appointment as it stands in the book; its time is there under both of its names."""
 
@@ -54,7 +60,7 @@ class AppointmentRecord(BaseModel):
 class Confirmation(BaseModel):
     """What was sent, exactly as it was sent, and the id; what was not sent is not in it."""
 
-    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+    model_config = ConfigDict(json_schema_extra=without_defaults)
 
     id: Id
     patient_name: str

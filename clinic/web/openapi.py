@@ -13,7 +13,8 @@ REFERENCE = "#/components/schemas/{model}"
 TEXT = """\
 Every path is the same with and without a final slash, and HEAD is answered as GET is, without a
 body. Times are the clinic's wall-clock time; one with an offset is converted to it. What goes wrong
-is answered as problem details (RFC 9457), whose `type` leads to an explanation."""
+is answered as problem details (RFC 9457), whose `type` leads to an explanation; an address that is
+not here as 404, and a method that is not possible there as 405, with Allow."""
 
 PROBLEM: Schema = {
     "description": "What is wrong (RFC 9457): `detail` is for people to read, `type` for programs.",
