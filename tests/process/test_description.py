@@ -11,6 +11,7 @@ from clinic.appointments.description import BOOK, CANCEL, CHANGE, HISTORY, SHOW
 from clinic.roles import OPERATIONS
 from clinic.web.description import Operation
 from clinic.web.docs import HERE, curl
+from clinic.web.mishaps import UNAVAILABLE
 from tests.process.clinic import ClinicProcess
 
 NUMBERS = itertools.count(1)
@@ -99,22 +100,42 @@ def test_a_described_query_is_answered(
         assert answer.headers["content-type"].partition(";")[0] == media_type
 
 
-def test_described_refusals_are_given(clinic: ClinicProcess) -> None:
-    record = booked(clinic)
-    taken = clinic.book(office_number=record["office_number"], patient_name="Пётр")
-    assert taken.json()["type"] == "/docs#slot-taken"
-    assert taken.json()["in_the_way"][0]["id"] == record["id"]
-    clinic.http.delete(f"/appointment/{record['id']}")
-    move = sent(clinic, CHANGE, record["id"], json={"status": "done"})
-    assert move.json()["type"] == "/docs#illegal-move"
-    known = sent(clinic, SHOW, record["id"], headers={"If-None-Match": '"2"'})
-    assert known.status_code == 304
-    bad_key = clinic.http.post(
-        "/appointment",
-        headers={"Idempotency-Key": '""'},
-        json={name: record[name] for name in ("patient_name", "office_number", "date_time")},
-    )
-    assert bad_key.json()["type"] == "/docs#bad-key"
+def test_each_operation_gives_the_refusals_that_are_described_of_it(
+    clinic: ClinicProcess,
+) -> None:
+    given: set[tuple[str, str]] = set()
+
+    def send(operation: Operation, appointment_id: object = 1, **options: Any) -> None:
+        answer = sent(clinic, operation, appointment_id, **options)
+        given.add((operation.name, answer.json()["type"].removeprefix("/docs#")))
+
+    first, second = booked(clinic), booked(clinic)
+    booking = {name: first[name] for name in ("patient_name", "office_number", "date_time")}
+    send(BOOK, json=booking | {"patient_name": "Пётр"})
+    send(BOOK, json=booking, headers={"Idempotency-Key": '""'})
+    key = {"Idempotency-Key": f'"described {next(NUMBERS)}"'}
+    sent(clinic, BOOK, json=booking, headers=key)
+    send(BOOK, json=booking | {"patient_name": "Пётр"}, headers=key)
+    for operation in (SHOW, HISTORY, CANCEL):
+        send(operation, 10**15)
+    send(CHANGE, 10**15, json={})
+    send(CHANGE, second["id"], json={"office_number": first["office_number"]})
+    send(CHANGE, second["id"], json={"status": "done"})
+    send(CHANGE, second["id"], json={}, headers={"If-Match": '"7"'})
+    send(CANCEL, second["id"], headers={"If-Match": '"7"'})
+    sent(clinic, CHANGE, second["id"], json={"status": "arrived"})
+    send(CANCEL, second["id"])
+    assert given == {
+        (operation.name, problem.name)
+        for operation in OPERATIONS
+        for problem in operation.problems
+        if problem is not UNAVAILABLE
+    }
+
+
+def test_what_a_client_knows_already_is_not_sent_again(clinic: ClinicProcess) -> None:
+    answer = sent(clinic, SHOW, booked(clinic)["id"], headers={"If-None-Match": '"1"'})
+    assert answer.status_code == 304
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: str(one.name))
