@@ -93,11 +93,12 @@ def test_a_described_query_is_answered(
     clinic: ClinicProcess, operation: Operation, query: dict[str, str]
 ) -> None:
     booked(clinic)
-    # Of the list each media type that is described; of the others there is one.
-    for media_type in operation.answers[0].contents:
+    for media_type in ("application/json", "text/csv", "text/calendar", "text/html"):
         answer = sent(clinic, operation, params=query, headers={"Accept": media_type})
         assert answer.status_code == best_of(operation)
-        assert answer.headers["content-type"].partition(";")[0] == media_type
+        described = operation.answers[0].contents
+        got = answer.headers["content-type"].partition(";")[0]
+        assert got == (media_type if media_type in described else next(iter(described)))
 
 
 def test_each_operation_gives_the_refusals_that_are_described_of_it(
