@@ -24,6 +24,7 @@ from clinic.appointments.occupancy import Slot, SlotTaken, occupied_by, slot_of
 from clinic.appointments.queries import (
     insert_free,
     insert_overriding,
+    lock_offices,
     select_in_the_way,
 )
 from clinic.appointments.requests import Booking
@@ -175,9 +176,12 @@ class Writer:
             outcomes = await self._answered_before(connection, batch)
             pending = [one for one in batch if one not in outcomes]
             outcomes |= await self._book(connection, [one for one in pending if not one.overriding])
-            for one in pending:
-                if one.overriding:
-                    outcomes[one] = await self._book_over(connection, one)
+            overriding = [one for one in pending if one.overriding]
+            if overriding:
+                # No rule of the schema stops the same override from two processes.
+                await lock_offices(connection, {one.slot.office_number for one in overriding})
+            for one in overriding:
+                outcomes[one] = await self._book_over(connection, one)
             await self._remember(connection, pending, outcomes)
         return outcomes
 

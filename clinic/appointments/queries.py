@@ -2,7 +2,7 @@
 
 import datetime
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from clinic.appointments.appointment import LONGEST, Appointment
 from clinic.appointments.occupancy import Slot
@@ -126,6 +126,22 @@ async def insert_free(
         if (slot.office_number, slot.date_time) in made:
             found[place] = made[slot.office_number, slot.date_time]
     return found
+
+
+async def lock_offices(connection: Connection, office_numbers: Iterable[str]) -> None:
+    """Wait for others who lay appointments over others in these offices, and let nobody else."""
+    await connection.fetch_all(
+        Sql(
+            # A transaction that writes is alone anyway.
+            sqlite="select value from json_each(:offices)",
+            postgresql="""
+                select pg_advisory_xact_lock(hashtextextended(value, 0))
+                from json_array_elements_text(cast(:offices as json))
+            """,
+        ),
+        # In one order for all, so that no two wait for each other in a circle.
+        {"offices": sorted(office_numbers)},
+    )
 
 
 async def insert_overriding(connection: Connection, booking: Booking, slot: Slot) -> int:

@@ -1,0 +1,73 @@
+"""Desks and writers on real databases, for tests that speak to them without HTTP."""
+
+import asyncio
+import contextlib
+import datetime
+import json
+import zoneinfo
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+
+from clinic.appointments.booking import Writer
+from clinic.appointments.desk import Desk
+from clinic.appointments.occupancy import OpeningHours
+from clinic.appointments.requests import Booking
+from clinic.database import Database
+from clinic.messaging.outbox import Outbox
+from clinic.supervisor import Lifecycle, Stop
+
+ZONE = zoneinfo.ZoneInfo("Europe/Berlin")
+HOURS = OpeningHours(8 * 60, 20 * 60)
+SENT = {
+    "patient_name": "Иван Иванов",
+    "office_number": "221B",
+    "date_time": "2027-12-01T15:30:00",
+}
+OVERLAPS = """
+    select a.id, b.id from appointment a join appointment b
+        on a.id < b.id and a.date_time < b.end_time and b.date_time < a.end_time
+        and (a.office_number = b.office_number or a.doctor_name = b.doctor_name)
+    where a.status <> 'cancelled' and b.status <> 'cancelled'
+        and a.override_reason is null and b.override_reason is null
+"""
+
+
+def desk_on(database: Database) -> Desk:
+    outbox = Outbox(database, datetime.timedelta(hours=1))
+    return Desk(database, outbox, ZONE, visit_minutes=15, hours=HOURS)
+
+
+def booking(**fields: Any) -> Booking:
+    return Booking.read(SENT | fields, ZONE)
+
+
+@contextlib.asynccontextmanager
+async def writing(*writers: Writer) -> AsyncIterator[None]:
+    """Let writers write while the body runs, and what still waits after it."""
+    stop = Stop()
+    async with anyio.create_task_group() as tasks:
+        for writer in writers:
+            tasks.start_soon(writer.run, Lifecycle(stop, lambda: None))
+        try:
+            yield
+        finally:
+            stop.request()
+
+
+async def outcomes(*waiting: asyncio.Task[Any]) -> list[Any]:
+    """Return what each got, be it an exception."""
+    async with asyncio.timeout(60):
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def rows(database: Database, sql: str) -> list[tuple[Any, ...]]:
+    async with database.snapshot() as connection:
+        return [tuple(row.values()) for row in await connection.fetch_all(sql)]
+
+
+async def told(database: Database) -> list[dict[str, Any]]:
+    """Return every event, in the order of the log."""
+    found = await rows(database, "select body from event order by position")
+    return [json.loads(body) for (body,) in found]

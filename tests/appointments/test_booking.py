@@ -1,0 +1,307 @@
+"""The writer: many bookings in one transaction, and none of them at another's cost."""
+
+import asyncio
+import contextlib
+import itertools
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from clinic.appointments.booking import BATCH, MOST_WAITING, Confirmation, Crowded, Writer
+from clinic.appointments.changing import change
+from clinic.appointments.idempotency import IdempotencyKey, KeyReused
+from clinic.appointments.occupancy import SlotTaken
+from clinic.appointments.requests import Booking, Change
+from clinic.database import Connection, Database, Dialect, StatementRefused, open_database
+from tests.appointments.desks import (
+    OVERLAPS,
+    ZONE,
+    booking,
+    desk_on,
+    outcomes,
+    rows,
+    told,
+    writing,
+)
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
+
+Waiting = asyncio.Task[Confirmation]
+
+
+class Counting(Database):
+    """A database that counts its transactions."""
+
+    begun = 0
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        self.begun += 1
+        async with super().transaction() as connection:
+            yield connection
+
+
+def come(writer: Writer, one: Booking, key: str | None = None) -> Waiting:
+    """Have somebody come to the desk and wait."""
+    used = IdempotencyKey.read(key, one.model_dump(mode="json"))
+    return asyncio.create_task(writer.book(one, used))
+
+
+async def a_moment() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def confirmed(found: list[object]) -> list[Confirmation]:
+    return [one for one in found if isinstance(one, Confirmation)]
+
+
+async def test_a_lone_booking_is_begun_at_once(database: Database) -> None:
+    """No timer may stand before it: within a few turns of the loop it is being written."""
+    counting = Counting(database._engine)
+    writer = Writer(desk_on(counting))
+    async with writing(writer):
+        await a_moment()
+        waiting = come(writer, booking())
+        await a_moment()
+        assert counting.begun == 1
+        assert (await waiting).created
+
+
+async def test_many_that_wait_share_few_transactions(database: Database) -> None:
+    counting = Counting(database._engine)
+    writer = Writer(desk_on(counting))
+    async with writing(writer):
+        waiting = [come(writer, booking(office_number=str(number))) for number in range(300)]
+        found = await outcomes(*waiting)
+    assert len({one.appointment_id for one in found if one.created}) == 300
+    assert counting.begun == 3
+    if database.dialect is Dialect.POSTGRESQL:
+        assert await rows(
+            database, "select count(distinct cast(xmin as text)) from appointment"
+        ) == [(3,)]
+    assert len(await told(database)) == 300
+
+
+async def test_while_one_is_written_those_who_come_share_the_next(database: Database) -> None:
+    counting = Counting(database._engine)
+    writer = Writer(desk_on(counting))
+    async with writing(writer):
+        waiting = [come(writer, booking(office_number="first"))]
+        await a_moment()
+        waiting += [come(writer, booking(office_number=str(number))) for number in range(BATCH)]
+        await outcomes(*waiting)
+    assert counting.begun == 2
+
+
+async def test_neighbours_are_each_judged_for_themselves(database: Database) -> None:
+    writer = Writer(desk_on(database))
+    async with writing(writer):
+        there = await writer.book(booking(office_number="there"), None)
+        keyed = await come(writer, booking(office_number="keyed"), "k1")
+        found = await outcomes(
+            come(writer, booking(office_number="free")),
+            come(writer, booking(office_number="there", patient_name="b")),
+            come(writer, booking(office_number="there")),
+            come(writer, booking(office_number="keyed"), "k1"),
+            come(writer, booking(office_number="another"), "k1"),
+            come(
+                writer, booking(office_number="there", patient_name="c", override=True, reason="r")
+            ),
+            come(writer, booking(office_number="free", patient_name="late")),
+        )
+    free, taken, again, same_key, reused, over, late = found
+    assert free.created
+    assert isinstance(taken, SlotTaken)
+    assert taken.in_the_way[0].id == there.appointment_id
+    assert again == Confirmation(there.appointment_id, created=False)
+    assert same_key == keyed
+    assert isinstance(reused, KeyReused)
+    assert over.created
+    assert isinstance(late, SlotTaken)
+    assert [one.id for one in late.in_the_way] == [free.appointment_id]
+    assert len(await told(database)) == 4
+
+
+async def test_one_that_the_schema_refuses_fails_alone(database: Database) -> None:
+    nameless = booking(office_number="nameless").model_copy(update={"patient_name": ""})
+    writer = Writer(desk_on(database))
+    async with writing(writer):
+        found = await outcomes(
+            come(writer, booking(office_number="a")),
+            come(writer, nameless),
+            come(writer, booking(office_number="b"), "k"),
+            come(writer, booking(office_number="a", patient_name="late")),
+        )
+        assert (await come(writer, booking(office_number="c"))).created
+    assert [type(one) for one in found] == [Confirmation, StatementRefused, Confirmation, SlotTaken]
+    assert await rows(database, "select office_number from appointment order by 1") == [
+        ("a",),
+        ("b",),
+        ("c",),
+    ]
+    assert len(await told(database)) == 3
+
+
+async def test_a_client_that_went_away_while_waiting_changes_nothing_for_others(
+    database: Database,
+) -> None:
+    writer = Writer(desk_on(database))
+    waiting = [come(writer, booking(office_number=str(number))) for number in range(5)]
+    await a_moment()
+    waiting[2].cancel()
+    await a_moment()
+    async with writing(writer):
+        found = await outcomes(*waiting)
+    assert isinstance(found[2], asyncio.CancelledError)
+    assert len(confirmed(found)) == 4
+    assert len(await told(database)) == len(await rows(database, "select id from appointment"))
+
+
+async def test_a_client_that_goes_away_while_it_is_written_changes_nothing_for_others(
+    database: Database,
+) -> None:
+    writer = Writer(desk_on(database))
+    async with writing(writer):
+        async with database.transaction() as other:
+            await other.execute(
+                "insert into appointment (patient_name, patient_key, office_number, date_time,"
+                " duration_minutes, end_time) values ('x', 'x', '0', :at, 15, :to)",
+                {"at": booking().date_time, "to": booking().date_time.replace(minute=45)},
+            )
+            # The batch waits for this transaction: for its row, or for its turn.
+            waiting = [come(writer, booking(office_number=str(number))) for number in range(5)]
+            await asyncio.sleep(0.2)
+            assert not any(one.done() for one in waiting)
+            waiting[0].cancel()
+            waiting[3].cancel()
+            await asyncio.sleep(0.05)
+        found = await outcomes(*waiting)
+        assert [type(one) for one in found] == [
+            asyncio.CancelledError,
+            Confirmation,
+            Confirmation,
+            asyncio.CancelledError,
+            Confirmation,
+        ]
+        # Whether it was written or not, its client learns when it asks again.
+        assert not (await come(writer, booking(office_number="3"))).created
+    assert len(await told(database)) == 4
+
+
+async def test_the_queue_is_bounded(database: Database) -> None:
+    writer = Writer(desk_on(database))
+    waiting = [come(writer, booking(office_number=str(number))) for number in range(MOST_WAITING)]
+    await a_moment()
+    with pytest.raises(Crowded):
+        await writer.book(booking(office_number="one too many"))
+    async with writing(writer):
+        assert len(confirmed(await outcomes(*waiting))) == MOST_WAITING
+        assert (await writer.book(booking(office_number="one too many"))).created
+
+
+async def test_what_waits_at_a_stop_is_still_written(database: Database) -> None:
+    writer = Writer(desk_on(database))
+    async with writing(writer):
+        waiting = [come(writer, booking(office_number=str(number))) for number in range(300)]
+        await a_moment()
+    assert all(one.done() for one in waiting)
+    assert len(confirmed(await outcomes(*waiting))) == 300
+
+
+@pytest.fixture
+async def two(database: Database, database_url: str) -> AsyncIterator[list[Writer]]:
+    """Two writers on one database, each with connections of its own, as two processes have."""
+    async with open_database(database_url) as other:
+        writers = [Writer(desk_on(database)), Writer(desk_on(other))]
+        async with writing(*writers):
+            yield writers
+
+
+async def test_one_key_in_many_hands_is_one_appointment(
+    two: list[Writer], database: Database
+) -> None:
+    for place in range(5):
+        one = booking(office_number=str(place))
+        found = await outcomes(*(come(writer, one, f"k{place}") for writer in two * 10))
+        assert len(set(found)) == 1
+        assert found[0].created
+    assert len(await told(database)) == 5
+
+
+async def test_one_key_for_several_bookings_is_good_for_one_of_them(
+    two: list[Writer], database: Database
+) -> None:
+    for place in range(5):
+        bodies = [booking(office_number=f"{place}/{number}") for number in range(10)]
+        found = await outcomes(
+            *(come(writer, body, f"k{place}") for body in bodies for writer in two)
+        )
+        assert len(set(confirmed(found))) == 1
+        assert all(isinstance(one, Confirmation | KeyReused) for one in found)
+    assert len(await told(database)) == 5
+
+
+@pytest.mark.parametrize("override", [{}, {"override": True, "reason": "emergency"}])
+async def test_the_same_from_two_processes_is_one_appointment(
+    two: list[Writer], database: Database, override: dict[str, object]
+) -> None:
+    for place in range(20):
+        one = booking(office_number=str(place), **override)
+        found = await outcomes(*(come(writer, one) for writer in two * 3))
+        assert len({one.appointment_id for one in found}) == 1
+        assert sum(one.created for one in found) == 1
+    assert len(await told(database)) == 20
+
+
+async def test_bookings_that_cross_over_several_processes_are_all_answered(
+    two: list[Writer], database: Database, database_url: str
+) -> None:
+    """Each holds what another waits for: office A with doctor 2, office B with doctor 1 ..."""
+    dice = random.Random(4)
+    async with open_database(database_url) as third:
+        writers = [*two, Writer(desk_on(third))]
+        async with writing(writers[2]):
+            for day in range(1, 9):
+                bodies = [
+                    booking(
+                        office_number=office,
+                        doctor_name=doctor,
+                        patient_name=f"{office}{doctor}{time}",
+                        date_time=f"2027-12-{day:02}T{time}",
+                        duration_minutes=30,
+                    )
+                    for office, doctor, time in itertools.product(
+                        "ABC", ["1", "2", "3"], ["10:00", "10:20", "10:30", "10:50"]
+                    )
+                ]
+                waiting = []
+                for writer in writers:
+                    dice.shuffle(bodies)
+                    waiting += [come(writer, body) for body in bodies]
+                found = await outcomes(*waiting)
+                assert {type(one) for one in found} == {Confirmation, SlotTaken}
+                made = [one.appointment_id for one in confirmed(found) if one.created]
+                assert len(made) == len(set(made)) >= 3
+    assert await rows(database, OVERLAPS) == []
+    assert len(await told(database)) == len(await rows(database, "select id from appointment"))
+
+
+async def test_changes_that_cross_are_all_answered(two: list[Writer], database: Database) -> None:
+    """Two appointments that change places: each is in the other's way, and so nobody moves."""
+    ids = [
+        (await two[0].book(booking(date_time=f"2027-12-01T{hour}:00:00"))).appointment_id
+        for hour in (10, 11)
+    ]
+    for _ in range(5):
+        found = await outcomes(
+            *(
+                asyncio.create_task(change(writer.desk, one, wanted, lambda _: True))
+                for writer, one, hour in zip(two, ids, (11, 10), strict=True)
+                for wanted in [Change.read({"date_time": f"2027-12-01T{hour}:00:00"}, ZONE)]
+            )
+        )
+        assert [type(one) for one in found] == [SlotTaken, SlotTaken]
+        assert [[one.id for one in error.in_the_way] for error in found] == [[ids[1]], [ids[0]]]
+    assert len(await told(database)) == 2
