@@ -20,7 +20,7 @@ from clinic.appointments.idempotency import (
     insert_keys,
     select_keys,
 )
-from clinic.appointments.occupancy import Slot, SlotTaken, occupied_by, slot_of
+from clinic.appointments.occupancy import TAKEN, Slot, SlotTaken, occupied_by, slot_of
 from clinic.appointments.queries import (
     insert_free,
     insert_overriding,
@@ -154,7 +154,9 @@ class Writer:
             outcomes = await again_if_lost(partial(self._transact, batch))
         except StatementRefused as error:
             if len(batch) == 1:
-                outcomes = {batch[0]: error}
+                # An override that was committed after the statement began is seen by its trigger.
+                taken = error.constraint in TAKEN
+                outcomes = {batch[0]: SlotTaken([]) if taken else error}
             else:
                 # One that the schema refuses must not take its neighbours with it.
                 for waiting in batch:

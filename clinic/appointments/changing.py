@@ -12,13 +12,11 @@ from clinic.appointments.appointment import (
     Stale,
 )
 from clinic.appointments.desk import Desk
-from clinic.appointments.occupancy import occupied_by
+from clinic.appointments.occupancy import TAKEN, occupied_by
 from clinic.appointments.queries import select_for_change, update_appointment
 from clinic.appointments.requests import Change
 from clinic.database import StatementRefused, again_if_lost
 from clinic.events import EventType, Status
-
-TAKEN = frozenset({"office_taken", "doctor_taken"})
 
 REACHED: dict[Status, EventType] = {
     "booked": "appointment.reopened",

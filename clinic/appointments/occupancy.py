@@ -13,6 +13,9 @@ from clinic.database import wall_clock_text
 # So many free times are offered to a client whose time is taken.
 OFFERS = 3
 
+# What the schema calls its refusals.
+TAKEN = frozenset({"office_taken", "doctor_taken"})
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -305,3 +305,36 @@ async def test_changes_that_cross_are_all_answered(two: list[Writer], database: 
         assert [type(one) for one in found] == [SlotTaken, SlotTaken]
         assert [[one.id for one in error.in_the_way] for error in found] == [[ids[1]], [ids[0]]]
     assert len(await told(database)) == 2
+
+
+async def test_an_override_that_comes_just_before_refuses_a_booking_on_its_way(
+    make_database: Callable[[Dialect], str],
+) -> None:
+    """The statement began when the override was not there yet; its row comes when it is."""
+    async with open_database(make_database(Dialect.POSTGRESQL)) as database:
+        async with database.transaction() as connection:
+            await connection.execute(
+                """
+                create function dawdle() returns trigger language plpgsql as $$
+                begin
+                    perform pg_advisory_xact_lock_shared(7);
+                    return new;
+                end
+                $$
+                """
+            )
+            await connection.execute(
+                "create trigger aa_dawdle before insert on appointment for each row"
+                " when (new.override_reason is null) execute function dawdle()"
+            )
+        writer, other = Writer(desk_on(database)), Writer(desk_on(database))
+        async with writing(writer, other):
+            async with database.transaction() as holder:
+                await holder.execute("select pg_advisory_xact_lock(7)")
+                waiting = come(writer, booking())
+                await asyncio.sleep(0.3)
+                over = await other.book(booking(patient_name="b", override=True, reason="r"))
+                assert not waiting.done()
+            (refused,) = await outcomes(waiting)
+        assert isinstance(refused, SlotTaken)
+        assert [one.id for one in refused.in_the_way] == [over.appointment_id]
