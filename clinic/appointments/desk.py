@@ -63,6 +63,7 @@ class Desk:
         if len(taken) == MOST_TAKEN:
             horizon = taken[-1][0]  # nothing is known of what comes later
         offers = free_times(wanted, taken, self.hours, self.zone)
-        near = itertools.takewhile(lambda time: time < horizon, offers)
+        length = wanted.end_time - wanted.date_time
+        near = itertools.takewhile(lambda time: time + length <= horizon, offers)
         in_the_way = [one for _, one in found if one.id != besides]
         return SlotTaken(in_the_way, list(itertools.islice(near, OFFERS)))

@@ -338,3 +338,27 @@ async def test_an_override_that_comes_just_before_refuses_a_booking_on_its_way(
             (refused,) = await outcomes(waiting)
         assert isinstance(refused, SlotTaken)
         assert [one.id for one in refused.in_the_way] == [over.appointment_id]
+
+
+async def test_no_offer_runs_into_what_begins_at_the_horizon(database: Database) -> None:
+    """Free times are looked for 56 days ahead; what begins on the last of them counts as well."""
+    writer = Writer(desk_on(database))
+    taken = [(f"2027-01-{day:02}", 8 * 60, 720) for day in range(1, 32)]
+    taken += [(f"2027-02-{day:02}", 8 * 60, 720) for day in range(1, 26)]
+    taken += [("2027-02-26", 8 * 60, 90), ("2027-02-26", 10 * 60, 600)]
+    async with writing(writer):
+        await outcomes(
+            *(
+                come(
+                    writer,
+                    booking(
+                        date_time=f"{day}T{begins // 60:02}:{begins % 60:02}:00",
+                        duration_minutes=minutes,
+                    ),
+                )
+                for day, begins, minutes in taken
+            )
+        )
+        with pytest.raises(SlotTaken) as refused:
+            await writer.book(booking(date_time="2027-01-01T10:00:00", duration_minutes=60))
+    assert refused.value.members["free_times"] == []
