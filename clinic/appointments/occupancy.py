@@ -128,15 +128,20 @@ def free_times(
     duration = wanted.end_time - wanted.date_time
     if duration > datetime.timedelta(minutes=hours.minutes):
         return
-    time = hours.next_within(wanted.date_time, duration)
+
+    def next_time(time: datetime.datetime) -> datetime.datetime:
+        time = hours.next_within(time, duration)
+        while not exists(time, zone):
+            time = hours.next_within(time + datetime.timedelta(minutes=1), duration)
+        return time
+
+    time = next_time(wanted.date_time)
     for start, end in taken:
         while time + duration <= start:
-            if exists(time, zone):
-                yield time
-            time = hours.next_within(time + duration, duration)
-        if time < end:
-            time = hours.next_within(end, duration)
-    while True:
-        if exists(time, zone):
             yield time
-        time = hours.next_within(time + duration, duration)
+            time = next_time(time + duration)
+        if time < end:
+            time = next_time(end)
+    while True:
+        yield time
+        time = next_time(time + duration)
