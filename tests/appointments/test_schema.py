@@ -1,0 +1,284 @@
+"""The schema itself keeps two from overlapping: raw SQL by the drivers, and nothing of ours."""
+
+import datetime
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from clinic.database import Dialect, migrate
+from tests.servers import Postgres
+
+WrongRow = (sqlite3.IntegrityError, psycopg.errors.CheckViolation)
+
+
+class Book:
+    """The appointment's table, as anyone with a password sees it."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str) -> list[tuple[Any, ...]]:
+        cursor = self._connection.execute(sql)
+        return list(cursor.fetchall()) if cursor.description else []
+
+    def insert(
+        self,
+        time: str,
+        minutes: int = 15,
+        office: str = "A",
+        doctor: str | None = None,
+        **more: str | None,
+    ) -> int:
+        begins, ends = span(time, minutes)
+        row = {
+            "patient_name": "a",
+            "patient_key": "a",
+            "office_number": office,
+            "doctor_name": doctor,
+            "date_time": begins,
+            "end_time": ends,
+            "duration_minutes": minutes,
+            **more,
+        }
+        literals = ["null" if value is None else f"'{value}'" for value in row.values()]
+        ((made,),) = self.execute(
+            f"insert into appointment ({', '.join(row)}) values ({', '.join(literals)})"
+            " returning id"
+        )
+        return int(made)
+
+    def move(self, one: int, time: str, minutes: int = 15) -> None:
+        begins, ends = span(time, minutes)
+        self.update(one, f"date_time = '{begins}', end_time = '{ends}'")
+
+    def update(self, one: int, assignments: str) -> None:
+        self.execute(f"update appointment set {assignments} where id = {one}")
+
+    def count(self) -> int:
+        ((count,),) = self.execute("select count(*) from appointment")
+        return int(count)
+
+
+def span(time: str, minutes: int) -> tuple[str, str]:
+    begins = datetime.datetime.fromisoformat(time if "T" in time else f"2027-12-01T{time}:00")
+    return begins.isoformat(), (begins + datetime.timedelta(minutes=minutes)).isoformat()
+
+
+@contextmanager
+def refused(constraint: str = "_taken") -> Iterator[None]:
+    """Check that the body is refused by the rule of this name."""
+    with pytest.raises((sqlite3.IntegrityError, psycopg.errors.ExclusionViolation)) as caught:
+        yield
+    by_server = isinstance(caught.value, psycopg.Error) and caught.value.diag.constraint_name
+    assert constraint in (by_server or str(caught.value))
+
+
+@pytest.fixture(scope="module", params=list(Dialect))
+def connection(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    if request.param is Dialect.SQLITE:
+        path = tmp_path_factory.mktemp("schema") / "clinic.db"
+        migrate(f"sqlite:///{path}")
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            yield connection
+        return
+    template: str = request.getfixturevalue("postgres_template")
+    server: Postgres = request.getfixturevalue("postgres")
+    with psycopg.connect(server.create_database("schema", template), autocommit=True) as connection:
+        yield connection
+    server.drop_database("schema")
+
+
+@pytest.fixture
+def book(connection: Any) -> Book:
+    connection.execute("delete from appointment")
+    return Book(connection)
+
+
+TAKEN = [("10:00", 30), ("10:10", 5), ("09:45", 16), ("10:29", 15), ("09:00", 300), ("10:00", 1)]
+BESIDE = [("09:30", 30), ("10:30", 30), ("09:59", 1), ("10:30", 1)]
+
+
+@pytest.mark.parametrize(("time", "minutes"), TAKEN)
+def test_an_office_is_had_by_one_at_a_time(book: Book, time: str, minutes: int) -> None:
+    book.insert("10:00", 30, doctor="1")
+    with refused("office_taken"):
+        book.insert(time, minutes, doctor="2")
+    with refused("office_taken"):
+        book.insert(time, minutes)
+    book.insert(time, minutes, office="B")
+    assert book.count() == 2
+
+
+@pytest.mark.parametrize(("time", "minutes"), TAKEN)
+def test_a_doctor_is_in_one_place_at_a_time(book: Book, time: str, minutes: int) -> None:
+    book.insert("10:00", 30, doctor="1")
+    with refused("doctor_taken"):
+        book.insert(time, minutes, office="B", doctor="1")
+    book.insert(time, minutes, office="B", doctor="2")
+    book.insert(time, minutes, office="C")
+    book.insert(time, minutes, office="D")
+    assert book.count() == 4
+
+
+@pytest.mark.parametrize(("time", "minutes"), BESIDE)
+def test_back_to_back_is_no_overlap(book: Book, time: str, minutes: int) -> None:
+    book.insert("10:00", 30, doctor="1")
+    book.insert(time, minutes, doctor="1")
+
+
+def test_what_is_changed_is_judged_as_what_is_new(book: Book) -> None:
+    book.insert("10:00", doctor="1")
+    office = book.insert("11:00")
+    doctor = book.insert("11:00", office="B", doctor="1")
+    elsewhere = book.insert("10:00", office="C", doctor="2")
+    with refused("office_taken"):
+        book.move(office, "09:50")
+    with refused("doctor_taken"):
+        book.move(doctor, "10:14")
+    with refused("office_taken"):
+        book.update(elsewhere, "office_number = 'A'")
+    with refused("doctor_taken"):
+        book.update(elsewhere, "doctor_name = '1'")
+    with refused("doctor_taken"):
+        book.update(elsewhere, "office_number = 'D', doctor_name = '1'")
+    begins, ends = span("10:50", 11)
+    longer = book.insert("10:50", 10)
+    with refused("office_taken"):
+        book.update(longer, f"date_time = '{begins}', end_time = '{ends}', duration_minutes = 11")
+    book.update(elsewhere, "doctor_name = null")
+
+
+def test_its_own_time_is_in_nobodys_way(book: Book) -> None:
+    one = book.insert("10:00", 30, doctor="1")
+    book.move(one, "10:10", 30)
+    book.update(one, "patient_name = 'b'")
+    book.update(one, "doctor_name = null")
+    book.update(one, "doctor_name = '1'")
+
+
+def test_a_cancelled_one_occupies_nothing_until_it_is_taken_up_again(book: Book) -> None:
+    cancelled = book.insert("10:00", 30, doctor="1")
+    book.update(cancelled, "status = 'cancelled'")
+    office = book.insert("10:15")
+    book.insert("10:00", 10, office="B", doctor="1", status="cancelled")
+    with refused("office_taken"):
+        book.update(cancelled, "status = 'booked'")
+    book.update(office, "office_number = 'B', doctor_name = '1'")
+    with refused("doctor_taken"):
+        book.update(cancelled, "status = 'arrived'")
+    book.update(office, "status = 'cancelled'")
+    book.update(cancelled, "status = 'booked'")
+
+
+@pytest.mark.parametrize("status", ["booked", "arrived", "done", "no_show"])
+def test_all_others_occupy_their_time(book: Book, status: str) -> None:
+    one = book.insert("10:00")
+    book.update(one, f"status = '{status}'")
+    with refused():
+        book.insert("10:00")
+
+
+def test_an_override_is_refused_by_nothing_and_refuses_ordinary_ones(book: Book) -> None:
+    book.insert("10:00", 30, doctor="1")
+    book.insert("10:00", 60, doctor="1", override_reason="r")
+    book.insert("10:00", 60, doctor="1", override_reason="r")
+    with refused("office_taken"):
+        book.insert("10:30")
+    with refused("doctor_taken"):
+        book.insert("10:30", office="B", doctor="1")
+    moved = book.insert("11:00")
+    with refused("office_taken"):
+        book.move(moved, "10:59")
+    reopened = book.insert("10:40", office="B", doctor="1", status="cancelled")
+    with refused("doctor_taken"):
+        book.update(reopened, "status = 'booked'")
+
+
+def test_whoever_was_overridden_may_arrive_and_leave_but_not_come_back(book: Book) -> None:
+    one = book.insert("10:00", 30, doctor="1")
+    over = book.insert("10:15", 30, doctor="1", override_reason="r")
+    for status in ("arrived", "done", "arrived", "booked", "no_show", "booked", "cancelled"):
+        book.update(one, f"status = '{status}', patient_name = '{status}'")
+    with refused("office_taken"):
+        book.update(one, "status = 'booked'")
+    book.update(over, "status = 'cancelled'")
+    book.update(one, "status = 'booked'")
+    book.update(over, "status = 'booked'")
+
+
+def test_an_override_that_becomes_ordinary_is_judged(book: Book) -> None:
+    book.insert("10:00")
+    over = book.insert("10:00", override_reason="r")
+    with refused("office_taken"):
+        book.update(over, "override_reason = null")
+    book.move(over, "11:00")
+    book.update(over, "override_reason = null")
+    beneath = book.insert("11:00", override_reason="s")
+    with refused("office_taken"):
+        book.update(beneath, "override_reason = null")
+
+
+@pytest.mark.parametrize("reason", [None, "r"])
+def test_midnight_is_a_time_like_any_other(book: Book, reason: str | None) -> None:
+    book.insert("2027-12-01T23:50:00", 30, doctor="1", override_reason=reason)
+    with refused():
+        book.insert("2027-12-02T00:10:00")
+    with refused():
+        book.insert("2027-12-02T00:10:00", office="B", doctor="1")
+    book.insert("2027-12-02T00:20:00", doctor="1")
+    with refused():
+        book.insert("2027-12-01T23:40:00", 11)
+    book.insert("2027-12-01T23:40:00", 10)
+
+
+@pytest.mark.parametrize("reason", [None, "r"])
+def test_a_whole_day_is_in_the_way_to_its_last_minute(book: Book, reason: str | None) -> None:
+    book.insert("2027-12-01T10:00:00", 1440, override_reason=reason)
+    for time, minutes in [
+        ("2027-12-02T09:59:00", 1),
+        ("2027-12-02T09:59:00", 1440),
+        ("2027-12-01T10:00:00", 1440),
+        ("2027-11-30T10:01:00", 1440),
+    ]:
+        with refused("office_taken"):
+            book.insert(time, minutes)
+    book.insert("2027-12-02T10:00:00", 1440)
+    book.insert("2027-11-30T10:00:00", 1440)
+
+
+def test_fractions_of_a_second_count(book: Book) -> None:
+    book.insert("2027-12-01T10:00:00.500000", 15)
+    with refused():
+        book.insert("2027-12-01T10:15:00", 15)
+    with refused():
+        book.insert("2027-12-01T09:45:01", 15)
+    book.insert("2027-12-01T10:15:00.500000", 15)
+    book.insert("2027-12-01T09:45:00", 15)
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        "duration_minutes = 0",
+        "duration_minutes = 1441",
+        "duration_minutes = 16",
+        "end_time = '2027-12-01T10:16:00'",
+        "date_time = '2027-12-01T10:01:00'",
+        "status = 'gone'",
+        "patient_name = ''",
+        "office_number = ''",
+        "doctor_name = ''",
+        "override_reason = ''",
+        "version = 0",
+    ],
+)
+def test_a_row_that_contradicts_itself_is_refused(book: Book, assignments: str) -> None:
+    one = book.insert("10:00")
+    with pytest.raises(WrongRow):
+        book.update(one, assignments)
