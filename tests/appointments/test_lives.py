@@ -447,6 +447,8 @@ def facts(number: int, version: int, life: Life) -> dict[str, Any]:
     }
 
 
+# Hypothesis takes up to five minutes to find the shortest life that goes wrong.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("lives", "length"),
     [(40, 50), pytest.param(800, 100, marks=[pytest.mark.long, pytest.mark.timeout(1800)])],
