@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiormq
+import uvloop
 from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 
@@ -74,4 +75,4 @@ async def publish_from(left: Iterator[Message], channel: AbstractChannel, queue:
 
 if __name__ == "__main__":
     told = [Message(**told) for told in json.loads(Path(sys.argv[2]).read_text())]
-    print(asyncio.run(publish(sys.argv[1], told)))
+    print(uvloop.run(publish(sys.argv[1], told)))

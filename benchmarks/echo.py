@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from clinic.appointments.requests import Booking
+from clinic.cli import LOOP
 from clinic.supervisor import Service, Supervisor
 from clinic.web.server import HttpServer, listen
 
@@ -44,6 +45,4 @@ async def serve(listener: socket.socket) -> None:
 
 if __name__ == "__main__":
     with listen("127.0.0.1", int(sys.argv[1])) as listening:
-        # A limit must not wait for a client's delayed acknowledgement (Nagle's algorithm).
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        anyio.run(serve, listening)
+        anyio.run(serve, listening, backend_options=LOOP)

@@ -8,6 +8,7 @@ import sys
 import time
 
 import aiormq
+import uvloop
 from aiormq.abc import DeliveredMessage
 
 PREFETCH = 200
@@ -35,4 +36,4 @@ async def consume(url: str, count: int) -> float:
 
 
 if __name__ == "__main__":
-    print(asyncio.run(consume(sys.argv[1], int(sys.argv[2]))))
+    print(uvloop.run(consume(sys.argv[1], int(sys.argv[2]))))

@@ -7,6 +7,8 @@ Python answers faster, so a generator that keeps up with it is no bottleneck for
 import asyncio
 import sys
 
+import uvloop
+
 BODY = b'{"id":1}'
 ANSWER = b"HTTP/1.1 201 Created\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
 READY = ANSWER.replace(b"201 Created", b"200 OK")
@@ -30,4 +32,4 @@ async def serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    uvloop.run(serve(int(sys.argv[1])))

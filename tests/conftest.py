@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from clinic.cli import LOOP
 from clinic.database import Database, Dialect, migrate, open_database
 from tests.process.clinic import ClinicProcess, running
 from tests.servers import Postgres, Rabbit, ServerMissing
@@ -20,8 +21,8 @@ NUMBERS = itertools.count(1)
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", LOOP
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from clinic.appointments.queries import (
     select_in_the_way,
 )
 from clinic.appointments.requests import Booking
-from clinic.database import Connection, StatementRefused, again_if_lost, utc_now
+from clinic.database import Connection, LostRace, StatementRefused, again_if_lost, utc_now
 from clinic.supervisor import Lifecycle, Unavailable
 
 # More in one transaction make nobody faster, and those who come late wait longer.
@@ -206,7 +206,9 @@ class Writer:
                     left.append(one)
             if left:
                 outcomes |= await self._in_the_way_of(connection, left)
-            pending = [one for one in left if one not in outcomes]
+            before, pending = pending, [one for one in left if one not in outcomes]
+            if len(pending) == len(before):
+                raise LostRace("what was in the way went away in between")
         if made:
             await self.desk.tell(connection, [("appointment.booked", one) for one in made])
         return outcomes
