@@ -6,14 +6,17 @@ A feed says when an office or a doctor is taken, never by whom: calendars are ke
 import datetime
 import zoneinfo
 from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
-import icalendar
 
 from clinic.appointments.appointment import Appointment
 from clinic.appointments.listing import pieces
 from clinic.appointments.requests import FeedSearch, Search
 from clinic.database import Database, utc_now
+
+if TYPE_CHECKING:
+    import icalendar
 
 # Unless a client says otherwise, a feed goes from so long ago to so far ahead.
 PAST = datetime.timedelta(days=31)
@@ -44,6 +47,8 @@ async def feed(
 
 def _beginning(wanted: FeedSearch, zone: zoneinfo.ZoneInfo, year: int) -> str:
     """Return what a feed begins with; it tells its zone's clock changes around a year."""
+    import icalendar  # noqa: PLC0415 - it takes as long as a tenth of a start, and few ask for feeds
+
     calendar = icalendar.Calendar()
     calendar.add("prodid", "-//clinic//appointments//EN")
     calendar.add("version", "2.0")
@@ -63,7 +68,9 @@ def _entries(
 
 def _entry(
     appointment: Appointment, zone: zoneinfo.ZoneInfo, now: datetime.datetime
-) -> icalendar.Event:
+) -> "icalendar.Event":
+    import icalendar  # noqa: PLC0415 - see above
+
     entry = icalendar.Event()
     entry.add("uid", f"appointment-{appointment.id}@clinic")
     entry.add("sequence", appointment.version - 1)

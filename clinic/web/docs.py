@@ -1,10 +1,12 @@
 """The description over HTTP: ``/openapi.json`` for programs, ``/docs`` for people."""
 
 import base64
+import functools
 import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -80,11 +82,8 @@ OPERATIONS = (
 
 
 def docs_routes(version: str, operations: Sequence[Operation]) -> list[Route]:
-    """Return the routes that describe the operations; both answers are made once, here."""
-    described = openapi(version, operations)
-    document = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
+    """Return the routes that describe the operations; their answers are made when asked for."""
     style = (FOLDER / "docs.css").read_text(encoding="utf-8")
-    page = render(described, operations, style).encode()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     headers = {
         "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{digest}'; "
@@ -93,11 +92,21 @@ def docs_routes(version: str, operations: Sequence[Operation]) -> list[Route]:
         "X-Content-Type-Options": "nosniff",
     }
 
+    described = functools.cache(partial(openapi, version, operations))
+
+    @functools.cache
+    def document() -> bytes:
+        return json.dumps(described(), ensure_ascii=False, separators=(",", ":")).encode()
+
+    @functools.cache
+    def page() -> bytes:
+        return render(described(), operations, style).encode()
+
     async def for_programs(_request: Request) -> Response:
-        return Response(document, media_type=JSON)
+        return Response(document(), media_type=JSON)
 
     async def for_people(_request: Request) -> Response:
-        return Response(page, media_type=HTML, headers=headers)
+        return Response(page(), media_type=HTML, headers=headers)
 
     return [
         Route(path + slash, endpoint)
