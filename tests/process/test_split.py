@@ -236,12 +236,12 @@ def test_a_consumer_without_its_database_is_one_line_in_the_log(
         before = api.totals()["booked"]
         own_postgres.kill()
         own_postgres.start()
-        assert api.book(77).status_code in (201, 503)
+        assert api.book(770_001).status_code in (201, 503)
         own_postgres.kill()
         time.sleep(4)
         own_postgres.start()
         # 200 if it was booked and only its answer did not make it.
-        until(lambda: api.book(78).status_code in (200, 201))
+        until(lambda: api.book(770_002).status_code in (200, 201))
         until(lambda: api.totals()["booked"] > before)
         assert consumer.log.count("consumer: working again") <= 2
         assert "Traceback" not in consumer.log
