@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.process.clinic import clean_environment
+from tests.process.environment import clean_environment
 
 ROOT = Path(__file__).parents[1]
 

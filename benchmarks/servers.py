@@ -18,7 +18,7 @@ import psycopg
 from benchmarks import fill
 from benchmarks.programs import ROOT, BenchFailed
 from clinic.database import migrate
-from tests.process.clinic import clean_environment
+from tests.process.environment import clean_environment
 from tests.servers import Postgres, Rabbit, free_port
 
 PATIENCE_SECONDS = 60.0

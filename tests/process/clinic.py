@@ -1,18 +1,18 @@
 """The real process: started, asked over HTTP, signalled, killed."""
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.process.described import CheckedClient
+from tests.process.environment import clean_environment
 from tests.servers import free_port
 from tests.timing import PATIENCE_SECONDS
 
@@ -95,12 +95,6 @@ class ClinicProcess:
         """Return what analytics has counted: bookings, and whatever else happened."""
         totals: dict[str, int] = self.http.get("/analytics").json()["totals"]
         return {kind: count for kind, count in totals.items() if count or kind == "booked"}
-
-
-def clean_environment(environment: Mapping[str, object]) -> dict[str, str]:
-    """Return an environment with these settings and no others."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return kept | {name: str(value) for name, value in environment.items()}
 
 
 def until(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from clinic import __version__
-from tests.process.clinic import ROOT, ClinicProcess, clean_environment, running, until
+from tests.process.clinic import ROOT, ClinicProcess, running, until
+from tests.process.environment import clean_environment
 from tests.servers import free_port
 from tests.timing import PATIENCE_SECONDS
 

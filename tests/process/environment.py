@@ -1,0 +1,10 @@
+"""What a process under test, or measured, knows of the world."""
+
+import os
+from collections.abc import Mapping
+
+
+def clean_environment(environment: Mapping[str, object]) -> dict[str, str]:
+    """Return an environment with these settings and no others."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return kept | {name: str(value) for name, value in environment.items()}
