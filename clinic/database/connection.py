@@ -75,6 +75,8 @@ class Engine(Protocol):
 
     begin: str
     """Begins a transaction that will write."""
+    begin_in_passing: str
+    """Begins a transaction that a crash of the database soon after its commit may undo."""
     begin_snapshot: str
     """Begins a transaction that reads, and sees one state of the database throughout."""
 
@@ -83,6 +85,9 @@ class Engine(Protocol):
 
     async def release(self, connection: databases.core.Connection, *, sound: bool) -> None:
         """Take a connection back; an unsound one is not used again."""
+
+    async def control(self, connection: databases.core.Connection, sql: str) -> None:
+        """Begin, commit or roll back."""
 
     async def fetch(
         self, connection: databases.core.Connection, sql: str, values: Mapping[str, object]
@@ -154,15 +159,19 @@ class Database:
         self.dialect = engine.dialect
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self, *, in_passing: bool = False) -> AsyncIterator[Connection]:
         """Commit what the body writes when it ends, or nothing of it when it raises.
+
+        One ``in_passing`` need not be on the disk when it ends: if the database crashes within a
+        second, it may be as if it had never been, but never in part. It waits for no disk, then.
 
         Raises:
             DatabaseUnavailable: the database cannot do it now. If it was the commit that failed to
                 answer, nobody knows whether it was done.
             StatementRefused: a statement or the commit was refused.
         """
-        async with self._engine.writing(), self._transaction(self._engine.begin) as connection:
+        begin = self._engine.begin_in_passing if in_passing else self._engine.begin
+        async with self._engine.writing(), self._transaction(begin) as connection:
             yield connection
         for callback in connection.committed:
             callback()
@@ -193,14 +202,14 @@ class Database:
         sound = False
         try:
             with translating(self._engine):
-                await self._engine.fetch(raw, begin, {})
+                await self._engine.control(raw, begin)
             yield Connection(raw, self._engine)
             with translating(self._engine), closing_deadline():
-                await self._engine.fetch(raw, "commit", {})
+                await self._engine.control(raw, "commit")
             sound = True
         except BaseException:
             with contextlib.suppress(Exception), closing_deadline():
-                await self._engine.fetch(raw, "rollback", {})
+                await self._engine.control(raw, "rollback")
                 sound = True
             raise
         finally:

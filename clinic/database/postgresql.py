@@ -5,6 +5,7 @@ import datetime
 import functools
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 
 import anyio
@@ -26,6 +27,8 @@ MOST_CONNECTIONS = 10
 CONNECT_SECONDS = 5.0
 # How long a transaction waits for one of the connections.
 ACQUIRE_SECONDS = 5.0
+# Firewalls forget connections on which nothing is said; asyncpg's own pools go by the same time.
+IDLE_SECONDS = 300.0
 # How long a statement may take. Without it a server that is frozen holds its clients for ever, and
 # not even cancelling gets them out (STACK 4).
 STATEMENT_SECONDS = 10.0
@@ -61,6 +64,7 @@ class PostgreSQL:
 
     dialect = Dialect.POSTGRESQL
     begin = "begin"
+    begin_in_passing = "begin; set local synchronous_commit = off"
     begin_snapshot = "begin isolation level repeatable read read only"
 
     def __init__(self, url: str, name: str) -> None:
@@ -75,37 +79,70 @@ class PostgreSQL:
             server_settings=SERVER_SETTINGS,
             reset=leave_as_it_is,
         )
+        self._idle: list[tuple[databases.core.Connection, float]] = []
+        self._turns = anyio.Semaphore(MOST_CONNECTIONS)
 
     async def open(self) -> None:
         """Make the pool; it connects when it is asked to."""
         await self._database.connect()
 
     async def close(self) -> None:
-        """Close the pool, by force if connections do not come back."""
+        """Close all connections, by force those that do not answer."""
         pool = self._database._backend._pool  # noqa: SLF001
         with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS) as scope:
+            while self._idle:
+                await self._idle.pop()[0].__aexit__()
             await pool.close()
         if scope.cancelled_caught:
             pool.terminate()
 
     async def acquire(self) -> databases.core.Connection:
-        """Return a connection of the pool, once one is free."""
+        """Return an idle connection, or open one; where there are enough, wait for one."""
+        try:
+            self._turns.acquire_nowait()
+        except anyio.WouldBlock:
+            with anyio.fail_after(ACQUIRE_SECONDS):
+                await self._turns.acquire()
+        try:
+            return await self._idle_or_new()
+        except BaseException:
+            self._turns.release()
+            raise
+
+    async def _idle_or_new(self) -> databases.core.Connection:
+        # Going through the pool takes as long as a statement, so here it only keeps count.
+        while self._idle:
+            connection, since = self._idle.pop()
+            if (
+                time.monotonic() - since < IDLE_SECONDS
+                and not connection.raw_connection.is_closed()
+            ):
+                return connection
+            await self._discard(connection)
         connection = databases.core.Connection(self._database, self._database._backend)  # noqa: SLF001
         # Cancelled in the middle, databases would never give the connection back (STACK 3).
-        with anyio.CancelScope(shield=True), anyio.fail_after(ACQUIRE_SECONDS):
+        with anyio.CancelScope(shield=True), anyio.fail_after(CONNECT_SECONDS):
             await connection.__aenter__()
         return connection
 
     async def release(self, connection: databases.core.Connection, *, sound: bool) -> None:
-        """Give a connection back to the pool, which replaces it if it was cut."""
-        raw = connection.raw_connection
-        if not sound:
-            raw.terminate()
+        """Keep a sound connection for the next one who asks."""
         try:
-            with closing_deadline():
-                await connection.__aexit__()
-        except TimeoutError:
-            raw.terminate()
+            if sound:
+                self._idle.append((connection, time.monotonic()))
+            else:
+                await self._discard(connection)
+        finally:
+            self._turns.release()
+
+    async def _discard(self, connection: databases.core.Connection) -> None:
+        connection.raw_connection.terminate()
+        with contextlib.suppress(Exception), closing_deadline():
+            await connection.__aexit__()
+
+    async def control(self, connection: databases.core.Connection, sql: str) -> None:
+        """Begin, commit or roll back."""
+        await connection.raw_connection.execute(sql)
 
     async def fetch(
         self, connection: databases.core.Connection, sql: str, values: Mapping[str, object]

@@ -67,6 +67,7 @@ class SQLite:
 
     dialect = Dialect.SQLITE
     begin = "begin immediate"
+    begin_in_passing = begin  # whether commits are synced cannot be changed for one alone
     begin_snapshot = "begin"
 
     def __init__(self, path: Path) -> None:
@@ -100,6 +101,10 @@ class SQLite:
             self._idle.append(connection)
         else:
             await connection.__aexit__()
+
+    async def control(self, connection: databases.core.Connection, sql: str) -> None:
+        """Begin, commit or roll back."""
+        await connection.raw_connection.execute_fetchall(sql)
 
     async def fetch(
         self, connection: databases.core.Connection, sql: str, values: Mapping[str, object]

@@ -3,7 +3,8 @@
 An event is written in the transaction of the change it tells of, so there is never one without the
 other. The relay publishes every open event that is due: at first at once, and again whenever one
 was published and is not settled after a long while, for then the broker has lost it. A relay that
-dies in between leaves the event to be published again: at least once, never not at all.
+dies in between leaves the event to be published again: at least once, never not at all. Therefore
+its own marks are written in passing: what a crash of the database undoes is done again.
 """
 
 import asyncio
@@ -23,6 +24,9 @@ BATCH = 100
 # An event written by this process is relayed at once; this is how often to look for those that a
 # relay elsewhere left behind, and whether the broker is still there.
 LOOK_SECONDS = 1.0
+# Nobody waits for an event as they do for an answer: for so long events are gathered, since one
+# alone takes as many transactions as a hundred, and bookings wait behind those.
+GATHER_SECONDS = 0.05
 # How long a relay may take over a batch before others may have it: longer than a publish may take.
 HOLD = datetime.timedelta(seconds=15)
 # Each time an event is published again the wait doubles, up to so many times: while all consumers
@@ -158,9 +162,16 @@ class Outbox:
                 batch = await self._claim()
                 await self._publish(batch, publish)
                 lifecycle.up()
-                if not batch:
-                    with lifecycle.until_stop(), anyio.move_on_after(LOOK_SECONDS):
-                        await self._appended.wait()
+                if len(batch) < BATCH:
+                    with lifecycle.until_stop():
+                        await self._wait_for_company(batch)
+
+    async def _wait_for_company(self, batch: Sequence[Row]) -> None:
+        """Wait until there is something to publish, and then a moment for more."""
+        if not batch:
+            with anyio.move_on_after(LOOK_SECONDS):
+                await self._appended.wait()
+        await anyio.sleep(GATHER_SECONDS)
 
     async def _claim(self) -> list[Row]:
         now = utc_now()
@@ -169,7 +180,7 @@ class Outbox:
                 return []
 
         async def claim() -> list[Row]:
-            async with self.database.transaction() as connection:
+            async with self.database.transaction(in_passing=True) as connection:
                 return await connection.fetch_all(
                     CLAIM_EVENTS, {"now": now, "held_until": now + HOLD, "limit": BATCH}
                 )
@@ -199,7 +210,7 @@ class Outbox:
         left = [row["position"] for row in batch if row["id"] not in stored]
 
         async def write_down() -> None:
-            async with self.database.transaction() as connection:
+            async with self.database.transaction(in_passing=True) as connection:
                 if published:
                     await connection.execute(UPDATE_PUBLISHED, {"published": published, "now": now})
                 if left:

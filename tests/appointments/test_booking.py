@@ -36,9 +36,9 @@ class Counting(Database):
     begun = 0
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self, *, in_passing: bool = False) -> AsyncIterator[Connection]:
         self.begun += 1
-        async with super().transaction() as connection:
+        async with super().transaction(in_passing=in_passing) as connection:
             yield connection
 
 
