@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import anyio
+
 from clinic.appointments.appointment import Appointment
 from clinic.appointments.desk import Desk
 from clinic.appointments.idempotency import (
@@ -124,8 +126,16 @@ class Writer:
             raise await self.desk.refuse(slot) from None
 
     async def run(self, lifecycle: Lifecycle) -> None:
-        """Write what waits until asked to stop, and then what still waits; a service."""
+        """Write what waits until asked to stop, and then what still waits; a service.
+
+        Where the database can, it writes down one batch while the next ones are put together.
+        """
         lifecycle.up()
+        async with anyio.create_task_group() as hands:
+            for _ in range(self.desk.database.writers):
+                hands.start_soon(self._write_what_waits, lifecycle)
+
+    async def _write_what_waits(self, lifecycle: Lifecycle) -> None:
         while True:
             self._news.clear()
             while self._waiting:
@@ -166,9 +176,11 @@ class Writer:
             # To whoever waits, and not to the supervisor: each who comes learns it at once, and
             # the next batch is the next try.
             outcomes = dict.fromkeys(batch, error)
-        except BaseException:
+        except BaseException as error:
+            # A bug of ours, or the end of the process: nobody may wait for ever.
+            known = error if isinstance(error, Exception) else Unavailable("the clinic stops")
             for waiting in batch:
-                waiting.answer.cancel()
+                waiting.resolve(known)
             raise
         for waiting in batch:
             waiting.resolve(outcomes[waiting])

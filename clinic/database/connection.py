@@ -66,6 +66,8 @@ class Engine(Protocol):
     """What one kind of database does its own way."""
 
     dialect: Dialect
+    writers: int
+    """How many transactions that write are worth having at once."""
 
     async def open(self) -> None:
         """Get ready to hand out connections; that the database is away is no error yet."""
@@ -157,6 +159,7 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.dialect = engine.dialect
+        self.writers = engine.writers
 
     @contextlib.asynccontextmanager
     async def transaction(self, *, in_passing: bool = False) -> AsyncIterator[Connection]:

@@ -63,6 +63,7 @@ class PostgreSQL:
     """The engine over one server; see ``Engine`` for what each method promises."""
 
     dialect = Dialect.POSTGRESQL
+    writers = 3  # the server is at work on one while another is put together; more gain nothing
     begin = "begin"
     begin_in_passing = "begin; set local synchronous_commit = off"
     begin_snapshot = "begin isolation level repeatable read read only"

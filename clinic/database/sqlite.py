@@ -66,6 +66,7 @@ class SQLite:
     """The engine over one file; see ``Engine`` for what each method promises."""
 
     dialect = Dialect.SQLITE
+    writers = 1
     begin = "begin immediate"
     begin_in_passing = begin  # whether commits are synced cannot be changed for one alone
     begin_snapshot = "begin"
