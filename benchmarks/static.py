@@ -6,6 +6,7 @@ Python answers faster, so a generator that keeps up with it is no bottleneck for
 
 import asyncio
 import sys
+from typing import cast
 
 import uvloop
 
@@ -18,8 +19,7 @@ class Responder(asyncio.Protocol):
     """Answers whatever is sent."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._transport.write(ANSWER if data.startswith(b"POST") else READY)

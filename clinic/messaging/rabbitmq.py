@@ -173,6 +173,7 @@ class _Session:
         self._tag: str | None = None
         self._endings: list[asyncio.Future[Any]] = []
         self.unsettled: set[int] = set()
+        self._solved: set[int] = set()
 
     async def begin(self) -> None:
         """Start consuming, and watch for every way in which that may end."""
@@ -188,6 +189,7 @@ class _Session:
         self._tag = ok.consumer_tag
 
     async def receive(self) -> Sequence["_Delivery"]:
+        await self._acknowledge()
         while not self._arrived or self._over:
             if self._over:
                 raise BrokerUnavailable(self._over)
@@ -206,6 +208,7 @@ class _Session:
         with contextlib.suppress(BrokerUnavailable), as_unavailable("does not answer"), step():
             if self._tag is not None:
                 await self._channel.basic_cancel(self._tag)
+            await self._acknowledge()
             # Not left to the closing of the channel: RabbitMQ counts that as a failed delivery.
             for tag in sorted(self.unsettled):
                 await self._channel.basic_nack(tag, requeue=True)
@@ -242,10 +245,24 @@ class _Session:
             self._topology.deaths(headers),
         )
 
-    async def acknowledge(self, tag: int) -> None:
+    def solved(self, tag: int) -> None:
+        """Have a delivery acknowledged before anything else is received."""
+        self._solved.add(tag)
+
+    async def _acknowledge(self) -> None:
+        """Acknowledge what was solved: with one frame all before which nothing is open."""
+        if not self._solved:
+            return
+        oldest_open = min(self.unsettled - self._solved, default=max(self._solved) + 1)
+        together = max((tag for tag in self._solved if tag < oldest_open), default=None)
         with as_unavailable("does not answer"), step():
-            await self._channel.basic_ack(tag, wait=False)
-        self.unsettled.discard(tag)
+            if together is not None:
+                await self._channel.basic_ack(together, multiple=True, wait=False)
+            for tag in sorted(self._solved):
+                if tag > oldest_open:
+                    await self._channel.basic_ack(tag, wait=False)
+        self.unsettled -= self._solved
+        self._solved.clear()
 
     async def reject(self, tag: int) -> None:
         with as_unavailable("does not answer"), step():
@@ -268,7 +285,7 @@ class _Delivery:
     deaths: int
 
     async def solved(self) -> None:
-        await self.session.acknowledge(self.tag)
+        self.session.solved(self.tag)
 
     async def retry(self) -> None:
         await self.session.reject(self.tag)
@@ -276,7 +293,7 @@ class _Delivery:
     async def not_solved(self, reason: str) -> None:
         # First there, then gone from here: in between it is twice, never not at all.
         await self.session.set_aside(self.message, reason, self.deaths + 1)
-        await self.session.acknowledge(self.tag)
+        self.session.solved(self.tag)
 
 
 async def close(connection: AbstractConnection, seconds: float) -> None:
