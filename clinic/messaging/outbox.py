@@ -73,6 +73,8 @@ CLAIM_EVENTS = Sql(
     """,
 )
 
+# A relay marks events as published while a consumer closes the same ones: on PostgreSQL both lock
+# them in one order, for else they would wait for each other in a circle, a second at a time.
 UPDATE_PUBLISHED = Sql(
     sqlite="""
         update event
@@ -82,10 +84,16 @@ UPDATE_PUBLISHED = Sql(
         where event.position = published.value->>'position'
     """,
     postgresql="""
+        with published as (
+            select event.position, again_at
+            from json_to_recordset(cast(:published as json))
+                as told (position bigint, again_at timestamptz)
+            join event on event.position = told.position
+            order by event.position for update of event
+        )
         update event
         set published_at = :now, publications = publications + 1, relay_at = published.again_at
-        from json_to_recordset(cast(:published as json))
-            as published (position bigint, again_at timestamptz)
+        from published
         where event.position = published.position
     """,
 )
@@ -96,10 +104,16 @@ UPDATE_LET_GO = Sql(
         where position in (select value from json_each(:positions))
     """,
     postgresql="""
-        update event set relay_at = :now
-        where position in (
-            select cast(value as bigint) from json_array_elements_text(cast(:positions as json))
+        with left_over as (
+            select position from event
+            where position in (
+                select cast(value as bigint) from json_array_elements_text(cast(:positions as json))
+            )
+            order by position for update
         )
+        update event set relay_at = :now
+        from left_over
+        where event.position = left_over.position
     """,
 )
 
@@ -109,9 +123,15 @@ UPDATE_SETTLED = Sql(
         where settled_at is null and id in (select value from json_each(:ids))
     """,
     postgresql="""
+        with ended as (
+            select position from event
+            where settled_at is null
+                and id in (select value from json_array_elements_text(cast(:ids as json)))
+            order by position for update
+        )
         update event set settled_at = :now
-        where settled_at is null
-            and id in (select value from json_array_elements_text(cast(:ids as json)))
+        from ended
+        where event.position = ended.position
     """,
 )
 
@@ -146,7 +166,7 @@ class Outbox:
 
     async def settle(self, connection: Connection, ids: Sequence[str]) -> None:
         """Close events: they are recorded, or set aside for a person. Unknown ids are no error."""
-        await connection.execute(UPDATE_SETTLED, {"ids": sorted(ids), "now": utc_now()})
+        await connection.execute(UPDATE_SETTLED, {"ids": list(ids), "now": utc_now()})
 
     async def relay(self, broker: Broker, lifecycle: Lifecycle) -> None:
         """Publish what is due until asked to stop; a service.

@@ -104,11 +104,14 @@ async def publish_one(
         message_type=message.type or None,
         headers={"subject": message.subject, **(headers or {})},
     )
-    confirmation = await channel.basic_publish(
+    confirmation = await channel.basic_publish(  # type: ignore[call-arg] - wait is not in abc.py
         message.body.encode("utf-8", "surrogateescape"),
         routing_key=queue,
         properties=properties,
         mandatory=True,  # what fits no queue would else be confirmed, and thrown away
+        # Else each would wait until the one before it is on the socket: some turns of the event
+        # loop, which are long while bookings come in. The confirmation says more anyway.
+        wait=False,
     )
     if not isinstance(confirmation, Basic.Ack):
         raise BrokerUnavailable("RabbitMQ does not take what is published")

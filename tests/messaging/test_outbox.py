@@ -8,7 +8,7 @@ from functools import partial
 import anyio
 import pytest
 
-from clinic.database import Database
+from clinic.database import Database, Dialect
 from clinic.messaging.broker import BrokerUnavailable, Publish, Receive
 from clinic.messaging.embedded import EmbeddedBroker
 from clinic.messaging.message import Message
@@ -136,3 +136,36 @@ async def test_what_the_broker_did_not_store_is_published_again_at_once(
     async with relaying(Service("relay", partial(outbox.relay, Unsteady(broker)))):
         await until_all_published(database)
     assert sorted(await queued(database)) == sorted(message(number).id for number in range(150))
+
+
+async def test_relay_and_consumer_do_not_wait_for_each_other_in_a_circle(
+    database: Database,
+) -> None:
+    """Each such wait ends after a second, and only because PostgreSQL ends one of the two."""
+    outbox = Outbox(database, AGAIN_AFTER)
+    for start in range(0, 4000, 400):
+        messages = [message(number) for number in range(start, start + 400)]
+        async with database.transaction() as connection:
+            await outbox.append(connection, messages)
+
+    async def record() -> None:
+        for start in range(0, 4000, 400):
+            ids = [message(number).id for number in reversed(range(start, start + 400))]
+            async with database.transaction() as connection:
+                await outbox.settle(connection, ids)
+
+    async def mark() -> None:
+        while batch := await outbox._claim():
+            await outbox._write_down(batch, {row["id"] for row in batch})
+
+    with anyio.fail_after(PATIENCE_SECONDS):
+        async with anyio.create_task_group() as tasks:
+            for task in (record, mark, mark):
+                tasks.start_soon(task)
+    if database.dialect is Dialect.POSTGRESQL:
+        await anyio.sleep(1.1)  # a session tells of its deadlocks once a second
+        async with database.snapshot() as connection:
+            rows = await connection.fetch_all(
+                "select deadlocks from pg_stat_database where datname = current_database()"
+            )
+        assert rows[0]["deadlocks"] == 0
