@@ -104,7 +104,7 @@ async def publish_one(
         message_type=message.type or None,
         headers={"subject": message.subject, **(headers or {})},
     )
-    confirmation = await channel.basic_publish(  # type: ignore[call-arg] - wait is not in abc.py
+    confirmation = await channel.basic_publish(  # type: ignore[call-arg]
         message.body.encode("utf-8", "surrogateescape"),
         routing_key=queue,
         properties=properties,
