@@ -10,7 +10,6 @@
 ``mishaps.py``            the problems that may come to any request, explained
 ``openapi.py``            the description for programs: an OpenAPI document
 ``docs.py``               the same over HTTP, and for people: ``docs.html``, ``docs.css``
-``conditions.py``         entity tags
 ``server.py``             listen, serve, and end clients that waste our time
 ========================  ========================================================================
 """
