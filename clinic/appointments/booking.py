@@ -101,6 +101,7 @@ class Writer:
     desk: Desk
     _waiting: deque[_Waiting] = field(default_factory=deque)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def book(self, booking: Booking, key: IdempotencyKey | None = None) -> Confirmation:
         """Have an appointment written into the book, and its event into the log: both or neither.
@@ -137,13 +138,16 @@ class Writer:
 
     async def _write_what_waits(self, lifecycle: Lifecycle) -> None:
         while True:
-            self._news.clear()
-            while self._waiting:
-                await self._write(self._next_batch())
-            if lifecycle.stopping:
-                return
-            with lifecycle.until_stop():
-                await self._news.wait()
+            # One waits for bookings to come, the others for their turn to wait.
+            async with self._turn:
+                while not self._waiting:
+                    if lifecycle.stopping:
+                        return
+                    self._news.clear()
+                    with lifecycle.until_stop():
+                        await self._news.wait()
+                batch = self._next_batch()
+            await self._write(batch)
 
     def _next_batch(self) -> list[_Waiting]:
         """Take what waits, up to a limit, or up to a key that the batch has already."""
