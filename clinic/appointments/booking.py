@@ -147,7 +147,14 @@ class Writer:
                     with lifecycle.until_stop():
                         await self._news.wait()
                 batch = self._next_batch()
-            await self._write(batch)
+            try:
+                await self._write(batch)
+            except BaseException as error:
+                # A bug of ours, or the end of the process: nobody may wait for ever.
+                known = error if isinstance(error, Exception) else Unavailable("the clinic stops")
+                for waiting in batch:
+                    waiting.resolve(known)
+                raise
 
     def _next_batch(self) -> list[_Waiting]:
         """Take what waits, up to a limit, or up to a key that the batch has already."""
@@ -180,12 +187,6 @@ class Writer:
             # To whoever waits, and not to the supervisor: each who comes learns it at once, and
             # the next batch is the next try.
             outcomes = dict.fromkeys(batch, error)
-        except BaseException as error:
-            # A bug of ours, or the end of the process: nobody may wait for ever.
-            known = error if isinstance(error, Exception) else Unavailable("the clinic stops")
-            for waiting in batch:
-                waiting.resolve(known)
-            raise
         for waiting in batch:
             waiting.resolve(outcomes[waiting])
 

@@ -19,7 +19,8 @@ Result = TypeVar("Result")
 
 # A commit or rollback that takes longer is on a connection that no longer answers.
 CLOSING_SECONDS = 3.0
-# PostgreSQL ends one of two transactions that wait for each other after a second.
+# PostgreSQL takes a second to end one of two transactions that wait for each other: a client waits
+# no longer than for so many of these.
 MOST_RACES = 4
 
 

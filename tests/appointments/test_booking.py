@@ -24,6 +24,7 @@ from tests.appointments.desks import (
     told,
     writing,
 )
+from tests.timing import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
 
@@ -142,6 +143,32 @@ async def test_one_that_the_schema_refuses_fails_alone(database: Database) -> No
         ("c",),
     ]
     assert len(await told(database)) == 3
+
+
+class Buggy(Counting):
+    """A database in whose third transaction a bug of ours comes to light."""
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, *, in_passing: bool = False) -> AsyncIterator[Connection]:
+        async with super().transaction(in_passing=in_passing) as connection:
+            if self.begun == 3:
+                raise ValueError("a bug")
+            yield connection
+
+
+async def test_whatever_fails_nobody_waits_for_ever(database: Database) -> None:
+    nameless = booking(office_number="nameless").model_copy(update={"patient_name": ""})
+    writer = Writer(desk_on(Buggy(database._engine)))
+    with pytest.raises(ExceptionGroup):
+        async with writing(writer):
+            waiting = [
+                come(writer, booking(office_number="a")),
+                come(writer, nameless),
+                come(writer, booking(office_number="b")),
+            ]
+            await asyncio.wait(waiting, timeout=PATIENCE_SECONDS)
+    assert [type(one) for one in await outcomes(*waiting)] == [Confirmation, ValueError, ValueError]
+    assert await rows(database, "select office_number from appointment") == [("a",)]
 
 
 async def test_a_client_that_went_away_while_waiting_changes_nothing_for_others(
