@@ -231,6 +231,22 @@ async def test_what_was_not_settled_goes_back_at_once_without_a_death(broker: Br
         await back.solved()
 
 
+async def test_what_is_settled_out_of_order_takes_nothing_else_with_it(broker: Broker) -> None:
+    await publish(broker, *range(6))
+    async with broker.consuming(10) as receive:
+        deliveries = await take(receive, 6)
+        for place in (0, 2, 5):
+            await deliveries[place].solved()
+        await publish(broker, 6)
+        await (await take(receive, 1))[0].solved()  # what was settled has taken effect
+    async with broker.consuming(10) as receive:
+        back = await take(receive, 3)
+        assert {one.message for one in back} == {deliveries[place].message for place in (1, 3, 4)}
+        assert await nothing_comes(receive, A_WHILE)
+        for delivery in back:
+            await delivery.solved()
+
+
 async def test_what_was_settled_last_counts_although_the_session_ends(broker: Broker) -> None:
     await publish(broker, 1)
     async with broker.consuming(10) as receive:

@@ -99,7 +99,7 @@ class Line:
 
 @asynccontextmanager
 async def line(
-    database: Database, broker: RabbitBroker, again_after: float = 60
+    database: Database, broker: RabbitBroker, again_after: float = 10 * PATIENCE_SECONDS
 ) -> AsyncIterator[Line]:
     """Run a relay and a consumer."""
     outbox = Outbox(database, timedelta(seconds=again_after))
