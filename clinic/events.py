@@ -46,6 +46,11 @@ WallClockTime = Annotated[
 ]
 """A time without an offset, such as ``2025-12-01T15:30:00``."""
 
+# Stands for an appointment's number until the database, which gives the number as it writes both,
+# puts it there. No JSON text holds this character as it is (RFC 8259, section 7), so nothing else
+# is ever taken for it.
+NUMBER_TO_COME = "\x1a"
+
 # PostgreSQL's bigint, and what a JSON number carries safely through most programs is less.
 LARGEST_ID = 2**53
 
@@ -116,8 +121,16 @@ class Event(_Strict):
             id=self.id, type=self.type, subject=self.subject, body=self.model_dump_json()
         )
 
+    def unnumbered(self) -> Message:
+        """Return the same, with ``NUMBER_TO_COME`` in place of the appointment's number."""
+        subject, number = subject_of(NUMBER_TO_COME), self.data.appointment_id
+        # Both stand before anything that a client wrote, so the first ones are the right ones.
+        body = self.model_dump_json().replace(f'"{self.subject}"', f'"{subject}"', 1)
+        body = body.replace(f'"appointment_id":{number}', f'"appointment_id":{NUMBER_TO_COME}', 1)
+        return Message(id=self.id, type=self.type, subject=subject, body=body)
 
-def subject_of(appointment_id: int) -> str:
+
+def subject_of(appointment_id: int | str) -> str:
     """Return the subject of all events that tell of an appointment."""
     return f"appointment/{appointment_id}"
 

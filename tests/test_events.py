@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clinic.events import AppointmentFacts, read, tell
+from clinic.events import NUMBER_TO_COME, AppointmentFacts, read, tell
 from clinic.messaging.message import Message, Unreadable
 
 FACTS = AppointmentFacts(
@@ -57,6 +57,22 @@ def test_the_form_is_cloudevents() -> None:
 def test_what_is_read_is_what_was_told() -> None:
     assert read(EVENT.message()) == EVENT
     assert EVENT.data.starts_at == datetime.datetime(2025, 12, 1, 12, 30, tzinfo=datetime.UTC)
+
+
+@given(st.text(min_size=1, max_size=50), st.none() | st.text(min_size=1, max_size=200))
+def test_an_event_is_numbered_afterwards(office: str, doctor: str | None) -> None:
+    names = {"office_number": office, "doctor_name": doctor}
+    event = tell(
+        "appointment.booked", FACTS.model_copy(update=names), datetime.datetime.now(datetime.UTC)
+    )
+    unnumbered = event.unnumbered()
+    assert unnumbered.subject == f"appointment/{NUMBER_TO_COME}"
+    assert unnumbered.body.count(NUMBER_TO_COME) == 2
+    body = unnumbered.body.replace(NUMBER_TO_COME, "12345")
+    numbered = event.data.model_copy(update={"appointment_id": 12345})
+    assert read(Message("", "", "", body)) == event.model_copy(
+        update={"subject": "appointment/12345", "data": numbered}
+    )
 
 
 def test_what_a_newer_clinic_adds_is_passed_over() -> None:

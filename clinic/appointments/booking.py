@@ -1,4 +1,4 @@
-"""Book: one writer takes every booking that waits, and writes them in one transaction.
+"""Book: one writer takes every booking that waits, and writes them together.
 
 A commit costs about the same for one appointment as for a hundred, so whoever comes while one is
 being written shares the next one (group commit). Nobody waits for company: a booking that comes
@@ -7,11 +7,9 @@ alone is written at once.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-
-import anyio
 
 from clinic.appointments.appointment import Appointment
 from clinic.appointments.desk import Desk
@@ -25,6 +23,7 @@ from clinic.appointments.idempotency import (
 from clinic.appointments.occupancy import TAKEN, Slot, SlotTaken, occupied_by, slot_of
 from clinic.appointments.queries import (
     insert_free,
+    insert_free_and_tell,
     insert_overriding,
     lock_offices,
     select_in_the_way,
@@ -101,7 +100,6 @@ class Writer:
     desk: Desk
     _waiting: deque[_Waiting] = field(default_factory=deque)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def book(self, booking: Booking, key: IdempotencyKey | None = None) -> Confirmation:
         """Have an appointment written into the book, and its event into the log: both or neither.
@@ -129,24 +127,18 @@ class Writer:
     async def run(self, lifecycle: Lifecycle) -> None:
         """Write what waits until asked to stop, and then what still waits; a service.
 
-        Where the database can, it writes down one batch while the next ones are put together.
+        One batch at a time: those who come meanwhile make up the next one. Several at once would
+        each take what little there is, and gain nothing (benchmarks/README.md).
         """
         lifecycle.up()
-        async with anyio.create_task_group() as hands:
-            for _ in range(self.desk.database.writers):
-                hands.start_soon(self._write_what_waits, lifecycle)
-
-    async def _write_what_waits(self, lifecycle: Lifecycle) -> None:
         while True:
-            # One waits for bookings to come, the others for their turn to wait.
-            async with self._turn:
-                while not self._waiting:
-                    if lifecycle.stopping:
-                        return
-                    self._news.clear()
-                    with lifecycle.until_stop():
-                        await self._news.wait()
-                batch = self._next_batch()
+            while not self._waiting:
+                if lifecycle.stopping:
+                    return
+                self._news.clear()
+                with lifecycle.until_stop():
+                    await self._news.wait()
+            batch = self._next_batch()
             try:
                 await self._write(batch)
             except BaseException as error:
@@ -170,25 +162,46 @@ class Writer:
         return batch
 
     async def _write(self, batch: Sequence[_Waiting]) -> None:
-        """Write a batch in one transaction, and tell each who waits what became of it."""
+        """Write a batch, and tell each who waits what became of it."""
+        ordinary = all(one.key is None and not one.overriding for one in batch)
+        if ordinary and self.desk.database.with_may_write:
+            batch = await self._write_as(self._book_at_once, batch)
+        if batch:
+            await self._write_as(self._transact, batch)
+
+    async def _write_as(
+        self, way: Callable[[Sequence[_Waiting]], Awaitable[_Outcomes]], batch: Sequence[_Waiting]
+    ) -> Sequence[_Waiting]:
+        """Write a batch in one way or the other; return those of whom nothing is known yet."""
         try:
-            outcomes = await again_if_lost(partial(self._transact, batch))
+            outcomes = await again_if_lost(partial(way, batch))
         except StatementRefused as error:
-            if len(batch) == 1:
-                # An override that was committed after the statement began is seen by its trigger.
-                taken = error.constraint in TAKEN
-                outcomes = {batch[0]: SlotTaken([]) if taken else error}
-            else:
+            if len(batch) > 1:
                 # One that the schema refuses must not take its neighbours with it.
-                for waiting in batch:
-                    await self._write([waiting])
-                return
+                for one in batch:
+                    await self._write([one])
+                return ()
+            # An override that was committed after the statement began is seen by its trigger.
+            taken = error.constraint in TAKEN
+            outcomes = {batch[0]: SlotTaken([]) if taken else error}
         except Unavailable as error:
             # To whoever waits, and not to the supervisor: each who comes learns it at once, and
             # the next batch is the next try.
             outcomes = dict.fromkeys(batch, error)
-        for waiting in batch:
-            waiting.resolve(outcomes[waiting])
+        for one, outcome in outcomes.items():
+            one.resolve(outcome)
+        return [one for one in batch if one not in outcomes]
+
+    async def _book_at_once(self, batch: Sequence[_Waiting]) -> _Outcomes:
+        """Book what is free with a single statement, and leave what something is in the way of."""
+        chosen, _ = _apart(batch)
+        told = [(one.booking, one.slot, self.desk.told_unnumbered(one.made(1))) for one in chosen]
+        ids = await insert_free_and_tell(self.desk.database, told)
+        self.desk.outbox.wake()
+        return {
+            chosen[place]: Confirmation(appointment_id, created=True)
+            for place, appointment_id in ids.items()
+        }
 
     async def _transact(self, batch: Sequence[_Waiting]) -> _Outcomes:
         async with self.desk.database.transaction() as connection:

@@ -11,6 +11,7 @@ from clinic.appointments.occupancy import OFFERS, OpeningHours, Slot, SlotTaken,
 from clinic.appointments.queries import select_appointment, select_in_the_way, select_taken
 from clinic.database import Connection, Database, utc_now
 from clinic.events import EventType, subject_of, tell
+from clinic.messaging.message import Message
 from clinic.messaging.outbox import Outbox
 
 # Free times are looked for so far ahead: clinics plan no further.
@@ -39,6 +40,10 @@ class Desk:
         now = utc_now()
         events = [tell(kind, made.facts(self.zone.key), now) for kind, made in happened]
         await self.outbox.append(connection, [event.message() for event in events])
+
+    def told_unnumbered(self, booked: Appointment) -> Message:
+        """Return the first event of an appointment that is numbered as both are written."""
+        return tell("appointment.booked", booked.facts(self.zone.key), utc_now()).unnumbered()
 
     async def told_of(self, appointment_id: int) -> list[str]:
         """Return all events of an appointment as JSON, oldest first.

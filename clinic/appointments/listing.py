@@ -91,10 +91,7 @@ async def all_records(database: Database) -> AsyncIterator[str]:
     """Yield the JSON list of every record in the order of ids, piece by piece."""
     after, opening = 0, "["
     while True:
-        async with database.snapshot() as connection:
-            rows = await connection.fetch_all(
-                SELECT_RECORDS_AFTER, {"after": after, "limit": PIECE}
-            )
+        rows = await database.look(SELECT_RECORDS_AFTER, {"after": after, "limit": PIECE})
         if rows[0]["last"] is None:
             yield "]" if after else "[]"
             return

@@ -67,8 +67,8 @@ class Engine(Protocol):
     """What one kind of database does its own way."""
 
     dialect: Dialect
-    writers: int
-    """How many transactions that write are worth having at once."""
+    with_may_write: bool
+    """Whether a WITH clause may write, so that one statement can fill two tables."""
 
     async def open(self) -> None:
         """Get ready to hand out connections; that the database is away is no error yet."""
@@ -78,16 +78,17 @@ class Engine(Protocol):
 
     begin: str
     """Begins a transaction that will write."""
-    begin_in_passing: str
-    """Begins a transaction that a crash of the database soon after its commit may undo."""
     begin_snapshot: str
     """Begins a transaction that reads, and sees one state of the database throughout."""
 
     async def acquire(self) -> databases.core.Connection:
         """Return a connection that nobody else uses."""
 
-    async def release(self, connection: databases.core.Connection, *, sound: bool) -> None:
-        """Take a connection back; an unsound one is not used again."""
+    def keep(self, connection: databases.core.Connection) -> bool:
+        """Keep a connection for the next one who asks; return whether there is room for it."""
+
+    async def discard(self, connection: databases.core.Connection) -> None:
+        """Close a connection that is kept for nobody."""
 
     async def control(self, connection: databases.core.Connection, sql: str) -> None:
         """Begin, commit or roll back."""
@@ -119,6 +120,7 @@ class Connection:
         self._engine = engine
         self.dialect = engine.dialect
         self.committed: list[Callable[[], object]] = []
+        self.sound = False
 
     async def fetch_all(
         self, sql: str | Sql, values: Mapping[str, object] | None = None
@@ -140,6 +142,11 @@ class Connection:
         """Run a statement for its effect; for the rest see ``fetch_all``."""
         await self.fetch_all(sql, values)
 
+    async def control(self, statement: str) -> None:
+        """Begin, commit or roll back; ``Database`` does that."""
+        with translating(self._engine):
+            await self._engine.control(self._connection, statement)
+
     def after_commit(self, callback: Callable[[], object]) -> None:
         """Call back once the transaction has been committed, and not at all if it is not."""
         self.committed.append(callback)
@@ -160,25 +167,47 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.dialect = engine.dialect
-        self.writers = engine.writers
+        self.with_may_write = engine.with_may_write
 
     @contextlib.asynccontextmanager
-    async def transaction(self, *, in_passing: bool = False) -> AsyncIterator[Connection]:
+    async def transaction(self) -> AsyncIterator[Connection]:
         """Commit what the body writes when it ends, or nothing of it when it raises.
-
-        One ``in_passing`` need not be on the disk when it ends: if the database crashes within a
-        second, it may be as if it had never been, but never in part. It waits for no disk, then.
 
         Raises:
             DatabaseUnavailable: the database cannot do it now. If it was the commit that failed to
                 answer, nobody knows whether it was done.
             StatementRefused: a statement or the commit was refused.
         """
-        begin = self._engine.begin_in_passing if in_passing else self._engine.begin
-        async with self._engine.writing(), self._transaction(begin) as connection:
+        async with self._engine.writing(), self._transaction(self._engine.begin) as connection:
             yield connection
         for callback in connection.committed:
             callback()
+
+    async def at_once(
+        self, statement: str | Sql, values: Mapping[str, object] | None = None
+    ) -> list[Row]:
+        """Run one statement as a transaction of its own, in one round trip instead of three.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now. If it failed to answer, nobody knows
+                whether it was done.
+            StatementRefused: the statement was refused.
+        """
+        async with self._engine.writing():
+            return await self.look(statement, values)
+
+    async def look(
+        self, statement: str | Sql, values: Mapping[str, object] | None = None
+    ) -> list[Row]:
+        """Read with one statement: by itself it sees one state of the database throughout.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        async with self._lent() as connection:
+            rows = await connection.fetch_all(statement, values)
+            connection.sound = True
+        return rows
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
@@ -196,29 +225,35 @@ class Database:
         Raises:
             DatabaseUnavailable: it gave none.
         """
-        async with self.snapshot() as connection:
-            await connection.fetch_all("select 1 as alive")
+        await self.look("select 1 as alive")
 
     @contextlib.asynccontextmanager
     async def _transaction(self, begin: str) -> AsyncIterator[Connection]:
+        async with self._lent() as connection:
+            try:
+                await connection.control(begin)
+                yield connection
+                with closing_deadline():
+                    await connection.control("commit")
+            except BaseException:
+                with contextlib.suppress(Exception), closing_deadline():
+                    await connection.control("rollback")
+                    connection.sound = True
+                raise
+            connection.sound = True
+
+    @contextlib.asynccontextmanager
+    async def _lent(self) -> AsyncIterator[Connection]:
+        """Lend a connection, which nobody gets again unless it came to be called sound."""
         with translating(self._engine):
             raw = await self._engine.acquire()
-        sound = False
+        connection = Connection(raw, self._engine)
         try:
-            with translating(self._engine):
-                await self._engine.control(raw, begin)
-            yield Connection(raw, self._engine)
-            with translating(self._engine), closing_deadline():
-                await self._engine.control(raw, "commit")
-            sound = True
-        except BaseException:
-            with contextlib.suppress(Exception), closing_deadline():
-                await self._engine.control(raw, "rollback")
-                sound = True
-            raise
+            yield connection
         finally:
-            with contextlib.suppress(Exception), closing_deadline():
-                await self._engine.release(raw, sound=sound)
+            if not connection.sound or not self._engine.keep(raw):
+                with contextlib.suppress(Exception), closing_deadline():
+                    await self._engine.discard(raw)
 
 
 def as_row(thing: "DataclassInstance") -> dict[str, Any]:

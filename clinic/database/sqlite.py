@@ -66,9 +66,8 @@ class SQLite:
     """The engine over one file; see ``Engine`` for what each method promises."""
 
     dialect = Dialect.SQLITE
-    writers = 1
+    with_may_write = False
     begin = "begin immediate"
-    begin_in_passing = begin  # whether commits are synced cannot be changed for one alone
     begin_snapshot = "begin"
 
     def __init__(self, path: Path) -> None:
@@ -96,12 +95,16 @@ class SQLite:
         with closing_deadline():
             return await connection.__aenter__()
 
-    async def release(self, connection: databases.core.Connection, *, sound: bool) -> None:
-        """Keep a sound connection for the next one who asks."""
-        if sound and len(self._idle) < IDLE_CONNECTIONS:
+    def keep(self, connection: databases.core.Connection) -> bool:
+        """Keep a connection for the next one who asks, if there are not enough already."""
+        room = len(self._idle) < IDLE_CONNECTIONS
+        if room:
             self._idle.append(connection)
-        else:
-            await connection.__aexit__()
+        return room
+
+    async def discard(self, connection: databases.core.Connection) -> None:
+        """Close a connection, and roll back what it has begun."""
+        await connection.__aexit__()
 
     async def control(self, connection: databases.core.Connection, sql: str) -> None:
         """Begin, commit or roll back."""

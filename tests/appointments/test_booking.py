@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 
@@ -13,7 +13,15 @@ from clinic.appointments.changing import change
 from clinic.appointments.idempotency import IdempotencyKey, KeyReused
 from clinic.appointments.occupancy import SlotTaken
 from clinic.appointments.requests import Booking, Change
-from clinic.database import Connection, Database, Dialect, StatementRefused, open_database
+from clinic.database import (
+    Connection,
+    Database,
+    Dialect,
+    Row,
+    Sql,
+    StatementRefused,
+    open_database,
+)
 from tests.appointments.desks import (
     OVERLAPS,
     ZONE,
@@ -32,14 +40,20 @@ Waiting = asyncio.Task[Confirmation]
 
 
 class Counting(Database):
-    """A database that counts its transactions."""
+    """A database that counts its transactions, those of a single statement included."""
 
     begun = 0
 
-    @contextlib.asynccontextmanager
-    async def transaction(self, *, in_passing: bool = False) -> AsyncIterator[Connection]:
+    async def at_once(
+        self, statement: str | Sql, values: Mapping[str, object] | None = None
+    ) -> list[Row]:
         self.begun += 1
-        async with super().transaction(in_passing=in_passing) as connection:
+        return await super().at_once(statement, values)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        self.begun += 1
+        async with super().transaction() as connection:
             yield connection
 
 
@@ -68,6 +82,7 @@ async def test_a_lone_booking_is_begun_at_once(database: Database) -> None:
         await a_moment()
         assert counting.begun == 1
         assert (await waiting).created
+        assert writer.desk.outbox._appended.is_set()  # a relay that waits need not look for it
 
 
 async def test_many_that_wait_share_few_transactions(database: Database) -> None:
@@ -145,15 +160,24 @@ async def test_one_that_the_schema_refuses_fails_alone(database: Database) -> No
     assert len(await told(database)) == 3
 
 
-class Buggy(Counting):
-    """A database in whose third transaction a bug of ours comes to light."""
+class Buggy(Database):
+    """A database in which a bug of ours comes to light as soon as it holds an appointment."""
+
+    async def at_once(
+        self, statement: str | Sql, values: Mapping[str, object] | None = None
+    ) -> list[Row]:
+        await self._look()
+        return await super().at_once(statement, values)
 
     @contextlib.asynccontextmanager
-    async def transaction(self, *, in_passing: bool = False) -> AsyncIterator[Connection]:
-        async with super().transaction(in_passing=in_passing) as connection:
-            if self.begun == 3:
-                raise ValueError("a bug")
+    async def transaction(self) -> AsyncIterator[Connection]:
+        await self._look()
+        async with super().transaction() as connection:
             yield connection
+
+    async def _look(self) -> None:
+        if await rows(self, "select id from appointment"):
+            raise ValueError("a bug")
 
 
 async def test_whatever_fails_nobody_waits_for_ever(database: Database) -> None:

@@ -1,6 +1,7 @@
 """Transactions: all or nothing, whoever is cancelled and whatever is refused."""
 
 import random
+from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
@@ -26,6 +27,10 @@ async def insert(database: Database, name: str) -> None:
         await connection.fetch_all(INSERT, {"id": name, "ready_at": utc_now()})
 
 
+async def insert_at_once(database: Database, name: str) -> None:
+    await database.at_once(INSERT, {"id": name, "ready_at": utc_now()})
+
+
 async def test_what_the_body_writes_is_committed_when_it_ends(database: Database) -> None:
     called = []
     async with database.transaction() as connection:
@@ -48,8 +53,32 @@ async def test_nothing_is_written_when_the_body_raises(database: Database) -> No
     assert called == []
 
 
+async def test_one_statement_is_a_transaction_of_its_own(database: Database) -> None:
+    made = await database.at_once(INSERT, {"id": "a", "ready_at": utc_now()})
+    assert [row["position"] for row in made] == [1]
+    assert await count(database) == 1
+    # More often than there are connections: a leak would be a hang.
+    for _ in range(MOST_CONNECTIONS + 1):
+        with pytest.raises(StatementRefused):
+            await database.at_once("insert into message (queue) values ('main')")
+    assert await count(database) == 1
+
+
+async def test_one_statement_reads_without_a_transaction(database: Database) -> None:
+    await insert(database, "a")
+    # More often than there are connections: a leak would be a hang.
+    for _ in range(MOST_CONNECTIONS + 1):
+        assert await database.look("select count(*) as n from message") == [{"n": 1}]
+        with pytest.raises(StatementRefused):
+            await database.look("select * from nothing")
+        with anyio.move_on_after(0):
+            await database.look("select count(*) as n from message")
+    assert await count(database) == 1
+
+
+@pytest.mark.parametrize("insert", [insert, insert_at_once])
 async def test_three_hundred_random_cancellations_leave_the_database_sound(
-    database: Database,
+    database: Database, insert: Callable[[Database, str], Awaitable[None]]
 ) -> None:
     """With the transactions of ``databases`` each would leak a connection: STACK 3."""
     done = 0
