@@ -2,15 +2,19 @@
 
 An event is written in the transaction of the change it tells of, so there is never one without the
 other. The relay publishes every open event that is due: at first at once, and again whenever one
-was published and is not settled after a long while, for then the broker has lost it. A relay that
-dies in between leaves the event to be published again: at least once, never not at all. Therefore
-its own marks are written in passing: what a crash of the database undoes is done again.
+was published and is not settled after a long while, for then the broker has lost it.
+
+A relay holds what it publishes for a moment, and a consumer settles most of it before that moment
+is over. Only what is still open then is marked as published, and put off for long: nearly every
+event is written three times, when it is told, held and settled. A relay that dies in between
+leaves events to be published again when its hold ends: at least once, never not at all.
 """
 
 import asyncio
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 
@@ -19,16 +23,20 @@ from clinic.messaging.broker import Broker, Publish
 from clinic.messaging.message import Message
 from clinic.supervisor import Lifecycle
 
-# Nothing is gained past this number (STACK 1.2: 6,273 confirms/s at 100 in flight).
-BATCH = 100
+# The next batch is fetched when all of this one is confirmed: of smaller ones the broker would wait
+# for the next one more often (benchmarks/README.md).
+BATCH = 400
 # An event written by this process is relayed at once; this is how often to look for those that a
 # relay elsewhere left behind, and whether the broker is still there.
 LOOK_SECONDS = 1.0
 # Nobody waits for an event as they do for an answer: for so long events are gathered, since one
 # alone takes as many transactions as a hundred, and bookings wait behind those.
 GATHER_SECONDS = 0.05
-# How long a relay may take over a batch before others may have it: longer than a publish may take.
+# How long a relay may take over a batch before others may have it: longer than a publish may take,
+# and than it waits after that.
 HOLD = datetime.timedelta(seconds=15)
+# How long consumers have to settle what was published before it is marked.
+MARK_AFTER = datetime.timedelta(seconds=2)
 # Each time an event is published again the wait doubles, up to so many times: while all consumers
 # are away for days, what they find is a few copies of each event, not thousands.
 MOST_DOUBLINGS = 12
@@ -47,8 +55,10 @@ INSERT_EVENTS = Sql(
     """,
 )
 
-SELECT_ANY_DUE = """
-    select position from event where settled_at is null and relay_at <= :now limit 1
+# The end of a PostgreSQL statement that writes what the events tell of, too: its ``told`` has them.
+INSERT_TOLD = """
+    insert into event (id, type, subject, body, relay_at)
+    select id, type, subject, body, cast(:now as timestamptz) from told
 """
 
 CLAIM_EVENTS = Sql(
@@ -73,26 +83,28 @@ CLAIM_EVENTS = Sql(
     """,
 )
 
-# A relay marks events as published while a consumer closes the same ones: on PostgreSQL both lock
-# them in one order, for else they would wait for each other in a circle, a second at a time.
+# A relay may mark events while a consumer closes the same ones: on PostgreSQL both lock them in one
+# order, for else they would wait for each other in a circle, a second at a time.
 UPDATE_PUBLISHED = Sql(
     sqlite="""
         update event
-        set published_at = :now, publications = publications + 1,
+        set published_at = published.value->>'published_at', publications = publications + 1,
             relay_at = published.value->>'again_at'
         from json_each(:published) as published
-        where event.position = published.value->>'position'
+        where event.position = published.value->>'position' and settled_at is null
     """,
     postgresql="""
         with published as (
-            select event.position, again_at
+            select event.position, told.published_at, told.again_at
             from json_to_recordset(cast(:published as json))
-                as told (position bigint, again_at timestamptz)
+                as told (position bigint, published_at timestamptz, again_at timestamptz)
             join event on event.position = told.position
+            where event.settled_at is null
             order by event.position for update of event
         )
         update event
-        set published_at = :now, publications = publications + 1, relay_at = published.again_at
+        set published_at = published.published_at, publications = publications + 1,
+            relay_at = published.again_at
         from published
         where event.position = published.position
     """,
@@ -136,6 +148,15 @@ UPDATE_SETTLED = Sql(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """An event that the broker has, and when to publish it again if it is still open then."""
+
+    position: int
+    published_at: datetime.datetime
+    again_at: datetime.datetime
+
+
 @dataclass
 class Outbox:
     """The event log of a database, and the relay that carries it to a broker.
@@ -154,7 +175,11 @@ class Outbox:
             INSERT_EVENTS,
             {"messages": [as_row(message) for message in messages], "now": utc_now()},
         )
-        connection.after_commit(self._appended.set)
+        connection.after_commit(self.wake)
+
+    def wake(self) -> None:
+        """Have relayed at once what came into the log by ``INSERT_TOLD``, once it is committed."""
+        self._appended.set()
 
     async def told_of(self, connection: Connection, subject: str) -> list[str]:
         """Return the bodies of all events of a subject, oldest first."""
@@ -177,14 +202,21 @@ class Outbox:
             Unavailable: the database or the broker is away; what was in hand is published again.
         """
         async with broker.publishing() as publish:
-            while not lifecycle.stopping:
-                self._appended.clear()
-                batch = await self._claim()
-                await self._publish(batch, publish)
-                lifecycle.up()
-                if len(batch) < BATCH:
-                    with lifecycle.until_stop():
-                        await self._wait_for_company(batch)
+            unmarked: list[_Published] = []
+            try:
+                while not lifecycle.stopping:
+                    self._appended.clear()
+                    batch = await self._claim()
+                    unmarked += await self._publish(batch, publish)
+                    lifecycle.up()
+                    if unmarked and utc_now() - unmarked[0].published_at > MARK_AFTER:
+                        await self._mark(unmarked)
+                    if len(batch) < BATCH:
+                        with lifecycle.until_stop():
+                            await self._wait_for_company(batch)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._mark(unmarked)
 
     async def _wait_for_company(self, batch: Sequence[Row]) -> None:
         """Wait until there is something to publish, and then a moment for more."""
@@ -195,49 +227,40 @@ class Outbox:
 
     async def _claim(self) -> list[Row]:
         now = utc_now()
-        async with self.database.snapshot() as connection:
-            if not await connection.fetch_all(SELECT_ANY_DUE, {"now": now}):
-                return []
-
-        async def claim() -> list[Row]:
-            async with self.database.transaction(in_passing=True) as connection:
-                return await connection.fetch_all(
-                    CLAIM_EVENTS, {"now": now, "held_until": now + HOLD, "limit": BATCH}
-                )
-
-        rows = await again_if_lost(claim)
+        values = {"now": now, "held_until": now + HOLD, "limit": BATCH}
+        rows = await again_if_lost(partial(self.database.at_once, CLAIM_EVENTS, values))
         return sorted(rows, key=lambda row: int(row["position"]))
 
-    async def _publish(self, batch: Sequence[Row], publish: Publish) -> None:
-        """Publish a batch and write down what the broker has; an empty one asks if it is there."""
+    async def _publish(self, batch: Sequence[Row], publish: Publish) -> list[_Published]:
+        """Publish a batch, and return what of it the broker has; an empty one asks if it is there.
+
+        What the broker does not have is let go, to be published again at once.
+        """
         stored: set[str] = set()
         try:
             stored = await publish(
                 [Message(row["id"], row["type"], row["subject"], row["body"]) for row in batch]
             )
         finally:
-            if batch:
+            left = [row["position"] for row in batch if row["id"] not in stored]
+            if left:
+                values = {"positions": left, "now": utc_now()}
                 with anyio.CancelScope(shield=True):
-                    await self._write_down(batch, stored)
-
-    async def _write_down(self, batch: Sequence[Row], stored: set[str]) -> None:
+                    await again_if_lost(partial(self.database.at_once, UPDATE_LET_GO, values))
         now = utc_now()
-        published = [
-            {"position": row["position"], "again_at": now + self._again_after(row["publications"])}
+        return [
+            _Published(row["position"], now, now + self._again_after(row["publications"]))
             for row in batch
             if row["id"] in stored
         ]
-        left = [row["position"] for row in batch if row["id"] not in stored]
 
-        async def write_down() -> None:
-            async with self.database.transaction(in_passing=True) as connection:
-                if published:
-                    await connection.execute(UPDATE_PUBLISHED, {"published": published, "now": now})
-                if left:
-                    await connection.execute(UPDATE_LET_GO, {"positions": left, "now": now})
-
-        # A consumer may close the same events at this very moment.
-        await again_if_lost(write_down)
+    async def _mark(self, published: list[_Published]) -> None:
+        """Mark what is still open as published, and forget all of it."""
+        if published:
+            values = {"published": [as_row(one) for one in published]}
+            published.clear()
+            # A consumer may close the same events at this very moment.
+            await again_if_lost(partial(self.database.at_once, UPDATE_PUBLISHED, values))
 
     def _again_after(self, publications: int) -> datetime.timedelta:
         return self.again_after * (1 << min(publications, MOST_DOUBLINGS))

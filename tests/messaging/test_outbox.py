@@ -57,6 +57,12 @@ async def relaying(*relays: Service) -> AsyncIterator[None]:
         supervisor.stop()
 
 
+async def until_all_queued(database: Database, count: int) -> None:
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while len(await queued(database)) < count:
+            await anyio.sleep(0.005)
+
+
 async def until_all_published(database: Database) -> None:
     with anyio.fail_after(PATIENCE_SECONDS):
         while await unpublished(database):
@@ -81,7 +87,32 @@ async def test_an_event_is_relayed_as_soon_as_it_is_committed(
     async with relaying(Service("relay", partial(outbox.relay, broker))):
         await anyio.sleep(0.1)
         await append(outbox, 1)
-        await until_all_published(database)
+        await until_all_queued(database, 1)
+
+
+async def test_what_is_settled_in_time_is_not_marked(
+    database: Database, broker: EmbeddedBroker
+) -> None:
+    outbox = Outbox(database, AGAIN_AFTER)
+    await append(outbox, *range(5))
+    async with relaying(Service("relay", partial(outbox.relay, broker))):
+        await until_all_queued(database, 5)
+        async with database.transaction() as connection:
+            await outbox.settle(connection, [message(number).id for number in range(3)])
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while await unpublished(database) > 3:
+                await anyio.sleep(0.005)
+    async with database.snapshot() as connection:
+        rows = await connection.fetch_all(
+            "select publications, settled_at is null as open from event order by position"
+        )
+    assert [(row["publications"], bool(row["open"])) for row in rows] == [
+        (0, False),
+        (0, False),
+        (0, False),
+        (1, True),
+        (1, True),
+    ]
 
 
 async def test_an_event_of_a_change_that_is_rolled_back_does_not_exist(database: Database) -> None:
@@ -154,9 +185,12 @@ async def test_relay_and_consumer_do_not_wait_for_each_other_in_a_circle(
             async with database.transaction() as connection:
                 await outbox.settle(connection, ids)
 
+    async def publish(messages: Sequence[Message]) -> set[str]:
+        return {message.id for message in messages}
+
     async def mark() -> None:
         while batch := await outbox._claim():
-            await outbox._write_down(batch, {row["id"] for row in batch})
+            await outbox._mark(await outbox._publish(batch, publish))
 
     with anyio.fail_after(PATIENCE_SECONDS):
         async with anyio.create_task_group() as tasks:
