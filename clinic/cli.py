@@ -1,6 +1,7 @@
 """The command line: read the arguments and the settings, set up logging, run."""
 
 import argparse
+import gc
 import logging
 import sys
 from collections.abc import Sequence
@@ -60,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A port that is in use is found out before anything is touched.
         with listen(settings.host, settings.port) as listener:
             bring_up_to_date(settings)
+            # Modules are there to stay: to look through them for garbage, as happens every second
+            # under load, would hold up everyone for 60 ms (benchmarks/README.md).
+            gc.freeze()
             stopped_in_time = anyio.run(roles.run, settings, listener, backend_options=LOOP)
             return 0 if stopped_in_time else 1
     except (BadSetting, BadDatabaseURL, BadBrokerURL, CannotMigrate, CannotListen) as error:
