@@ -15,5 +15,6 @@
 ========================  ========================================================================
 
 Peers: ``usual.py``, ``older.py``, ``faststream_consumer.py``, ``dramatiq_consumer.py``. Limits:
-``echo.py``, ``bare_publisher.py``, ``noop_consumer.py``; ``pgbench`` and ``psql`` by ``fill.py``.
+``echo.py``, ``bare_publisher.py``, ``noop_consumer.py``, ``disk.py``; ``pgbench`` and ``psql`` by
+``fill.py``.
 """

@@ -5,11 +5,14 @@ measures it alone and ends it, so that nobody's backlog is another's burden.
 """
 
 import contextlib
+import json
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 
 from benchmarks import fill
 from benchmarks.load import Load, most, settle_down, steady
+from benchmarks.programs import run
 from benchmarks.rounds import interleaved, middle, ratio
 from benchmarks.servers import NO_BROKER, Bench, Program
 from benchmarks.table import Line, at_least, at_most, number, per_second
@@ -50,6 +53,7 @@ def warmed_up(start: Start, measure: Callable[[Program], Load]) -> Load:
     """Start, warm up, measure, end."""
     with start() as program:
         most(program.url, 32, WARM_UP_SECONDS)
+        settle_down()
         return measure(program)
 
 
@@ -59,6 +63,7 @@ def rates(sides: dict[str, Start]) -> dict[int, dict[str, list[float]]]:
     def turn(start: Start) -> dict[int, float]:
         with start() as program:
             most(program.url, 32, WARM_UP_SECONDS)
+            settle_down()
             return {count: most(program.url, count, SECONDS).rate for count in CONNECTIONS}
 
     found = interleaved({name: partial(turn, start) for name, start in sides.items()})
@@ -69,30 +74,32 @@ def rates(sides: dict[str, Start]) -> dict[int, dict[str, list[float]]]:
 
 
 def post(bench: Bench) -> Iterator[Line]:
-    """POST on PostgreSQL and RabbitMQ beside both peers and echo."""
+    """POST on PostgreSQL and RabbitMQ beside both peers and echo, alone and while events travel."""
     found = rates(
         {
             "echo": bench.echo,
-            "ours": on_servers(bench),
             "alone": on_servers(bench, broker=False),
+            "relaying": on_servers(bench),
             "usual": peer(bench, "usual"),
             "older": peer(bench, "older"),
         }
     )
-    bench.figures["post"] = middle(found[32]["ours"])
+    bench.figures["post"] = middle(found[32]["alone"])
+    ways = {"alone": "", "relaying": ", while its relay publishes"}
     for connections, rate in found.items():
-        yield Line(
-            f"POST, {connections} connections",
-            f"{per_second(middle(rate['ours']))} ({per_second(middle(rate['alone']))} "
-            "while the broker is away and the relay waits)",
-            f"usual {per_second(middle(rate['usual']))}; older {per_second(middle(rate['older']))}",
-            f"echo {per_second(middle(rate['echo']))}",
-            [
-                at_least(ratio(rate["ours"], rate["echo"]), 0.5, "of echo"),
-                at_least(ratio(rate["ours"], rate["usual"]), 15, "x usual"),
-                at_least(ratio(rate["ours"], rate["older"]), 50, "x older"),
-            ],
-        )
+        for ours, how in ways.items():
+            yield Line(
+                f"POST, {connections} connections{how}",
+                per_second(middle(rate[ours])),
+                f"usual {per_second(middle(rate['usual']))}; "
+                f"older {per_second(middle(rate['older']))}",
+                f"echo {per_second(middle(rate['echo']))}",
+                [
+                    at_least(ratio(rate[ours], rate["echo"]), 0.5, "of echo"),
+                    at_least(ratio(rate[ours], rate["usual"]), 15, "x usual"),
+                    at_least(ratio(rate[ours], rate["older"]), 50, "x older"),
+                ],
+            )
 
 
 def post_sqlite(bench: Bench) -> Iterator[Line]:
@@ -116,7 +123,8 @@ def one(bench: Bench) -> Iterator[Line]:
     """POST on one connection beside pgbench with one client."""
 
     def ours() -> float:
-        return warmed_up(on_servers(bench), lambda it: most(it.url, 1, SECONDS)).p50_ms
+        start = on_servers(bench, broker=False)
+        return warmed_up(start, lambda it: most(it.url, 1, SECONDS)).p50_ms
 
     def pgbench() -> float:
         return middle(fill.pgbench(bench.database(), bench.new_folder(), SECONDS))
@@ -124,34 +132,39 @@ def one(bench: Bench) -> Iterator[Line]:
     found = interleaved({"ours": ours, "pgbench": pgbench})
     yield Line(
         "POST, one connection: median",
-        f"{middle(found['ours']):.2f} ms",
-        limit=f"pgbench {middle(found['pgbench']):.2f} ms",
+        f"{number(middle(found['ours']))} ms",
+        limit=f"pgbench {number(middle(found['pgbench']))} ms",
         demands=[at_most(ratio(found["ours"], found["pgbench"]), 1.5, "x pgbench")],
     )
 
 
 def half(bench: Bench) -> Iterator[Line]:
-    """POST at a constant rate, half of the most there is."""
-    limit = warmed_up(on_servers(bench), lambda it: most(it.url, 32, SECONDS)).rate
+    """POST at a constant rate, half of the most there is, beside waiting for the disk alone."""
+    start = on_servers(bench, broker=False)
+    limit = warmed_up(start, lambda it: most(it.url, 32, SECONDS)).rate
 
-    def turn(program: Program) -> Load:
-        settle_down()
-        return steady(program.url, limit / 2, 4)
+    def ours() -> Load:
+        return warmed_up(start, lambda it: steady(it.url, limit / 2, 4))
 
-    (found,) = interleaved({"ours": lambda: warmed_up(on_servers(bench), turn)}).values()
+    found = interleaved({"ours": ours, "disk": partial(disk_alone, bench)})
+    p50s = [load.p50_ms for load in found["ours"]]
+    p99s = [load.p99_ms for load in found["ours"]]
+    disk = found["disk"]
     yield Line(
         "POST at half the maximum rate: 99th percentile",
-        f"{number(middle([load.p99_ms for load in found]))} ms, median "
-        f"{number(middle([load.p50_ms for load in found]))} ms, at "
-        f"{per_second(middle([load.rate for load in found]))}",
-        demands=[
-            at_most(
-                ratio([load.p99_ms for load in found], [load.p50_ms for load in found]),
-                5,
-                "x the median",
-            )
-        ],
+        f"{number(middle(p99s))} ms, median {number(middle(p50s))} ms, at "
+        f"{per_second(middle([load.rate for load in found['ours']]))}",
+        limit=f"the disk alone {number(middle(disk))} ms, "
+        f"from {number(min(disk))} to {number(max(disk))}",
+        demands=[at_most(ratio(p99s, p50s), 5, "x the median")],
     )
+
+
+def disk_alone(bench: Bench) -> float:
+    """Return the 99th percentile in milliseconds of waiting for nothing but the disk."""
+    settle_down()
+    printed = run([sys.executable, "-m", "benchmarks.disk", str(bench.new_folder())])
+    return float(json.loads(printed)["p99_ms"])
 
 
 def stored(bench: Bench) -> Iterator[Line]:

@@ -1,6 +1,8 @@
 -- wrk's script: book a slot of its own with each request, or with no slot given just GET.
 --
--- wrk -s load.lua URL -- [first slot]; slots are those of slots.py. The last line printed is JSON.
+-- wrk -s load.lua URL -- [first slot [pause]]; slots are those of slots.py. With a pause, which is in
+-- milliseconds, each connection rests before each request, as long as that on average. The last line
+-- printed is JSON.
 
 local headers = { ["Content-Type"] = "application/json" }
 local first_time = 1798761600 -- 2027-01-01T00:00:00Z
@@ -17,6 +19,12 @@ function init(arguments)
       .. '","date_time":"' .. time .. '"}'
     slot = slot + 1
     return wrk.format("POST", nil, headers, body)
+  end
+  local pause = tonumber(arguments[2])
+  if pause then
+    delay = function()
+      return math.random(0, 2 * pause)
+    end
   end
 end
 

@@ -1,5 +1,6 @@
 """The load, always from another process: wrk for the most there is, our own for constant rates."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from benchmarks.programs import ROOT, BenchFailed, run
 from benchmarks.slots import next_slot
 
 SCRIPT = Path(__file__).with_name("load.lua")
+PACED_CONNECTIONS = 128
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Load:
     rate: float
     p50_ms: float
     p99_ms: float
-    generator_share: float
+    generator_share: float = 0.0
 
 
 def most(url: str, connections: int, seconds: float, *, post: bool = True) -> Load:
@@ -31,30 +33,46 @@ def most(url: str, connections: int, seconds: float, *, post: bool = True) -> Lo
         BenchFailed: a request was not answered, or with an error.
     """
     slot = [str(next_slot())] if post else []
-    # wrk has no fractions of a second; one thread suffices, and so counts slots by itself.
-    how = [
-        "-t1",
-        f"-c{connections}",
-        f"-d{max(1, round(seconds))}s",
-        "--timeout=20s",
-        "-s",
-        str(SCRIPT),
-    ]
     before = os.times()
-    printed = run(["wrk", *how, url, "--", *slot])
+    load = _of(run(_wrk(url, connections, seconds, slot)))
     after = os.times()
-    found = json.loads(printed.splitlines()[-1])
-    if found["refused"] or found["broken"] or not found["requests"]:
-        raise BenchFailed(f"{url}: {found}")
     used = (
         after.children_user + after.children_system - before.children_user - before.children_system
     )
-    return Load(
-        found["requests"] / found["seconds"],
-        found["p50_ms"],
-        found["p99_ms"],
-        used / found["seconds"],
-    )
+    return dataclasses.replace(load, generator_share=used / seconds)
+
+
+def start_paced(url: str, rate: float, seconds: float) -> subprocess.Popen[str]:
+    """Start to book at about a rate, by connections that rest at random in between.
+
+    It takes a fifth of what a constant rate takes, and leaves the rest to what is measured.
+    """
+    pause = round(1000 * PACED_CONNECTIONS / rate)
+    command = _wrk(url, PACED_CONNECTIONS, seconds, [str(next_slot()), str(pause)])
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def finish_paced(process: subprocess.Popen[str]) -> Load:
+    """Wait for its end and return what it met with.
+
+    Raises:
+        BenchFailed: a request was not answered, or with an error.
+    """
+    printed, _ = process.communicate()
+    return _of(printed)
+
+
+def _wrk(url: str, connections: int, seconds: float, arguments: list[str]) -> list[str]:
+    # wrk has no fractions of a second; one thread suffices, and so counts slots by itself.
+    how = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout=20s"]
+    return ["wrk", *how, "-s", str(SCRIPT), url, "--", *arguments]
+
+
+def _of(printed: str) -> Load:
+    found = json.loads(printed.splitlines()[-1])
+    if found["refused"] or found["broken"] or not found["requests"]:
+        raise BenchFailed(f"wrk: {found}")
+    return Load(found["requests"] / found["seconds"], found["p50_ms"], found["p99_ms"])
 
 
 def start_steady(url: str, rate: float, seconds: float) -> subprocess.Popen[str]:
@@ -86,5 +104,6 @@ def steady(url: str, rate: float, seconds: float) -> Load:
 
 
 def settle_down(seconds: float = 0.3) -> None:
-    """Let what was just started, or stopped, come to rest."""
+    """Let what was just started, or stopped, come to rest, and what it wrote reach the disk."""
+    os.sync()
     time.sleep(seconds)

@@ -173,7 +173,9 @@ class Bench:
 def servers(folder: Path) -> Iterator[Bench]:
     """Start PostgreSQL, which writes through to the disk, and RabbitMQ, as they come."""
     # The default of 1 GB has PostgreSQL write checkpoints in the middle of a row of one or another.
-    with Postgres(settings={"max_wal_size": "8GB"}) as postgres, Rabbit() as rabbit:
+    settings = {"max_wal_size": "8GB", "min_wal_size": "2GB"}
+    with Postgres(settings=settings) as postgres, Rabbit() as rabbit:
+        fill.run_in(postgres.create_database("run_in"))
         yield Bench(postgres, rabbit, folder)
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import fill
-from benchmarks.load import finish_steady, most, settle_down, start_steady, steady
+from benchmarks.load import finish_paced, most, settle_down, start_paced, steady
 from benchmarks.programs import BenchFailed, run
 from benchmarks.rounds import interleaved, middle, ratio
 from benchmarks.servers import Bench, Program, ask, until
@@ -20,6 +20,8 @@ from clinic.events import AppointmentFacts, tell
 from clinic.messaging.message import Message
 
 EVENTS = 5_000
+# The relay's last some seconds, for it to mark what nobody settles, too.
+EVENTS_TO_RELAY = 20_000
 # Peers are slower: as many would take minutes.
 EVENTS_FOR_PEERS = 800
 # A consumer and its peers are asked how far they are so often; counting takes a millisecond.
@@ -63,7 +65,7 @@ def publish(amqp: str, file: Path) -> float:
 
 def relay(bench: Bench) -> Iterator[Line]:
     """Our relay beside a bare confirmed publisher."""
-    told = messages(EVENTS)
+    told = messages(EVENTS_TO_RELAY)
     file = written(bench, told)
 
     def ours() -> float:
@@ -74,7 +76,9 @@ def relay(bench: Bench) -> Iterator[Line]:
         count, seconds = ask(database, fill.RELAYED)
         return float(count / seconds)
 
-    found = interleaved({"ours": ours, "bare": lambda: EVENTS / publish(bench.vhost(), file)})
+    found = interleaved(
+        {"ours": ours, "bare": lambda: EVENTS_TO_RELAY / publish(bench.vhost(), file)}
+    )
     bench.figures["relay"] = middle(found["ours"])
     bench.figures["bare publisher"] = middle(found["bare"])
     yield Line(
@@ -156,8 +160,10 @@ DRAIN_SECONDS = 60.0
 STEADY_SECONDS = 4.0
 # What the consumer may be behind at a constant rate without that being a growth: two batches.
 SLACK = 200
-# Shares of the rate that was worked off in one go, tried from the top.
-SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
+# From the rate at which a burst was worked off, one step up after the other for as long as it goes
+# well, or down until it does.
+STEP = 1.12
+MOST_STEPS = 9
 
 
 @contextlib.contextmanager
@@ -199,18 +205,30 @@ def worked_off(bench: Bench) -> float:
 def sustained(bench: Bench, burst: float) -> float:
     """Return the highest rate tried at which booking and counting keep pace with the load."""
     with whole_clinic(bench) as (clinic, database):
-        for share in SHARES:
-            rate = burst * share
-            load = start_steady(clinic.url, rate, STEADY_SECONDS)
-            time.sleep(STEADY_SECONDS * 0.4)
-            early = backlog(database)
-            time.sleep(STEADY_SECONDS * 0.5)
-            late = backlog(database)
-            reached = finish_steady(load).rate
-            drain(clinic, database)
-            if late - early <= SLACK and late <= rate / 4 + SLACK and reached > 0.95 * rate:
-                return reached
-    raise BenchFailed("at no rate that was tried does the backlog stop growing")
+        best = keeps_pace(clinic, database, burst)
+        step = STEP if best else 1 / STEP
+        for number in range(1, MOST_STEPS):
+            reached = keeps_pace(clinic, database, burst * step**number)
+            best = max(best, reached)
+            if bool(reached) == (step < 1):
+                break
+    if not best:
+        raise BenchFailed("at no rate that was tried does the backlog stop growing")
+    return best
+
+
+def keeps_pace(clinic: Program, database: str, rate: float) -> float:
+    """Return the rate that was booked if counting kept pace with it, and else 0."""
+    load = start_paced(clinic.url, rate, STEADY_SECONDS)
+    time.sleep(STEADY_SECONDS * 0.4)
+    early = backlog(database)
+    time.sleep(STEADY_SECONDS * 0.5)
+    late = backlog(database)
+    reached = finish_paced(load).rate
+    drain(clinic, database)
+    print(f"  {rate:.0f}/s: {early} and {late} behind, {reached:.0f}/s booked", file=sys.stderr)
+    in_pace = late - early <= SLACK and late <= reached / 4 + SLACK
+    return reached if in_pace else 0.0
 
 
 def together(bench: Bench) -> Iterator[Line]:
