@@ -25,7 +25,7 @@ from clinic.appointments.queries import (
     insert_free,
     insert_free_and_tell,
     insert_overriding,
-    lock_offices,
+    lock_places,
     select_in_the_way,
 )
 from clinic.appointments.requests import Booking
@@ -207,11 +207,11 @@ class Writer:
         async with self.desk.database.transaction() as connection:
             outcomes = await self._answered_before(connection, batch)
             pending = [one for one in batch if one not in outcomes]
-            outcomes |= await self._book(connection, [one for one in pending if not one.overriding])
             overriding = [one for one in pending if one.overriding]
             if overriding:
-                # No rule of the schema stops the same override from two processes.
-                await lock_offices(connection, {one.slot.office_number for one in overriding})
+                # Before anything is written that others would wait for meanwhile.
+                await lock_places(connection, [one.slot for one in overriding])
+            outcomes |= await self._book(connection, [one for one in pending if not one.overriding])
             for one in overriding:
                 outcomes[one] = await self._book_over(connection, one)
             await self._remember(connection, pending, outcomes)

@@ -13,7 +13,7 @@ from clinic.appointments.appointment import (
 )
 from clinic.appointments.desk import Desk
 from clinic.appointments.occupancy import TAKEN, occupied_by
-from clinic.appointments.queries import select_for_change, update_appointment
+from clinic.appointments.queries import lock_places, select_for_change, update_appointment
 from clinic.appointments.requests import Change
 from clinic.database import StatementRefused, again_if_lost
 from clinic.events import EventType, Status
@@ -62,6 +62,8 @@ async def _change(
             if not happened:
                 return current
             changed = happened[-1][1]
+            if _takes_up_time_anew(current, changed):
+                await lock_places(connection, [occupied_by(current), occupied_by(changed)])
             await update_appointment(connection, changed)
             await desk.tell(connection, happened)
     except StatementRefused as error:

@@ -2,7 +2,7 @@
 
 import datetime
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from clinic.appointments.appointment import LONGEST, Appointment
 from clinic.appointments.occupancy import Slot
@@ -178,19 +178,25 @@ def _wanted(booking: Booking, slot: Slot) -> dict[str, object]:
     }
 
 
-async def lock_offices(connection: Connection, office_numbers: Iterable[str]) -> None:
-    """Wait for others who lay appointments over others in these offices, and let nobody else."""
-    await connection.fetch_all(
+async def lock_places(connection: Connection, slots: Sequence[Slot]) -> None:
+    """Wait for others who want these offices or doctors, be it for another time, until they end.
+
+    Without it those who move to one time at once wait for each other in circles, since each writes
+    its row before it looks for others; and no rule of the schema stops two overrides.
+    """
+    places = {f"office {slot.office_number}" for slot in slots}
+    places |= {f"doctor {slot.doctor_name}" for slot in slots if slot.doctor_name is not None}
+    await connection.execute(
         Sql(
             # A transaction that writes is alone anyway.
-            sqlite="select value from json_each(:offices)",
+            sqlite="select value from json_each(:places)",
             postgresql="""
                 select pg_advisory_xact_lock(hashtextextended(value, 0))
-                from json_array_elements_text(cast(:offices as json))
+                from json_array_elements_text(cast(:places as json))
             """,
         ),
         # In one order for all, so that no two wait for each other in a circle.
-        {"offices": sorted(office_numbers)},
+        {"places": sorted(places)},
     )
 
 

@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import datetime
 import itertools
 import random
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 
+from clinic.appointments.appointment import Appointment
 from clinic.appointments.booking import BATCH, MOST_WAITING, Confirmation, Crowded, Writer
 from clinic.appointments.changing import change
 from clinic.appointments.idempotency import IdempotencyKey, KeyReused
@@ -37,6 +41,9 @@ from tests.timing import PATIENCE_SECONDS
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
 
 Waiting = asyncio.Task[Confirmation]
+
+# So long PostgreSQL lets transactions wait for each other in a circle before it ends one of them.
+DEADLOCK_SECONDS = 1.0
 
 
 class Counting(Database):
@@ -346,6 +353,7 @@ async def test_changes_that_cross_are_all_answered(two: list[Writer], database: 
         for hour in (10, 11)
     ]
     for _ in range(5):
+        began = time.monotonic()
         found = await outcomes(
             *(
                 asyncio.create_task(change(writer.desk, one, wanted, lambda _: True))
@@ -355,7 +363,48 @@ async def test_changes_that_cross_are_all_answered(two: list[Writer], database: 
         )
         assert [type(one) for one in found] == [SlotTaken, SlotTaken]
         assert [[one.id for one in error.in_the_way] for error in found] == [[ids[1]], [ids[0]]]
+        assert time.monotonic() - began < DEADLOCK_SECONDS
     assert len(await told(database)) == 2
+
+
+@pytest.mark.parametrize("what", ["office", "doctor"])
+async def test_of_many_that_wait_to_move_to_one_time_one_does(
+    two: list[Writer], database: Database, what: str
+) -> None:
+    """Nobody has it in the end for whom they all waited: each is free to take it, and one may."""
+    same_office = what == "office"
+    at = [f"2027-12-01T{10 + n // 4}:{n % 4 * 15:02}:00" for n in range(24)]
+    waiting = [
+        two[0].book(booking(date_time=at[n] if same_office else at[0], office_number=office))
+        for n, office in enumerate(["1"] * 24 if same_office else map(str, range(24)))
+    ]
+    ids = [one.appointment_id for one in await asyncio.gather(*waiting)]
+    goal = {"date_time": "2027-12-02T10:00:00"} | ({} if same_office else {"doctor_name": "Who"})
+    with contextlib.suppress(ZeroDivisionError):
+        async with database.transaction() as holder:
+            await holder.execute(
+                "insert into appointment (patient_name, patient_key, office_number, doctor_name,"
+                " date_time, duration_minutes, end_time)"
+                " values ('x', 'x', :office, 'Who', :at, 15, :to)",
+                {
+                    "office": "1" if same_office else "elsewhere",
+                    "at": datetime.datetime(2027, 12, 2, 10),
+                    "to": datetime.datetime(2027, 12, 2, 10, 15),
+                },
+            )
+            moving = [
+                asyncio.create_task(change(desk, one, Change.read(goal, ZONE), lambda _: True))
+                for one, desk in zip(ids, itertools.cycle(writer.desk for writer in two))
+            ]
+            await asyncio.sleep(0.5)
+            assert not any(one.done() for one in moving)
+            raise ZeroDivisionError
+    began = time.monotonic()
+    found = await outcomes(*moving)
+    assert Counter(type(one) for one in found) == {Appointment: 1, SlotTaken: 23}
+    assert time.monotonic() - began < DEADLOCK_SECONDS
+    changed = {event["subject"] for event in (await told(database))[24:]}
+    assert changed == {f"appointment/{one.id}" for one in found if isinstance(one, Appointment)}
 
 
 async def test_an_override_that_comes_just_before_refuses_a_booking_on_its_way(

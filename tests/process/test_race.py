@@ -178,21 +178,36 @@ def test_one_key_for_two_bodies_is_good_for_one_of_them(clinics: list[ClinicProc
     assert sorted(map(len, made)) == [0, 1]
 
 
-def test_of_many_that_move_to_one_time_one_does(clinics: list[ClinicProcess]) -> None:
-    office = "move"
-    ids = [
-        clinics[0].book(office_number=office, date_time=f"{DAY}T{10 + n}:00:00").json()["id"]
-        for n in range(8)
+@pytest.mark.parametrize("moved", ["rescheduled", "reassigned", "reopened"])
+def test_of_many_that_move_to_one_time_one_does(clinics: list[ClinicProcess], moved: str) -> None:
+    office, goal = f"move {moved}", f"{DAY}T19:00:00"
+    movers: list[dict[str, Any]] = [
+        {
+            "rescheduled": {"office_number": office, "date_time": f"{DAY}T10:{n:02}:00"},
+            "reassigned": {"office_number": f"{office} {n}", "date_time": goal},
+            "reopened": {"office_number": office, "date_time": goal},
+        }[moved]
+        | {"duration_minutes": 1}
+        for n in range(24)
     ]
-    goal = f"{DAY}T19:00:00"
-    answers = at_once(
-        clinics, [("PATCH", f"/appointment/{one}", {"date_time": goal}, None) for one in ids]
-    )
-    assert Counter(answer.status for answer in answers) == {200: 1, 409: 7}
-    (moved,) = [answer.body["id"] for answer in answers if answer.status == 200]
-    assert {one: len(told(clinics[1], one)) for one in ids} == {
-        one: 2 if one == moved else 1 for one in ids
+    changes: dict[str, dict[str, object]] = {
+        "rescheduled": {"date_time": goal, "doctor_name": "Moved"},
+        "reassigned": {"doctor_name": "Reassigned"},
+        "reopened": {"status": "booked"},
     }
+    ids = []
+    for fields in movers:
+        ids.append(clinics[0].book(**fields).json()["id"])
+        if moved == "reopened":
+            clinics[0].http.patch(f"/appointment/{ids[-1]}", json={"status": "cancelled"})
+    before = {one: len(told(clinics[1], one)) for one in ids}
+    answers = at_once(
+        clinics, [("PATCH", f"/appointment/{one}", changes[moved], None) for one in ids]
+    )
+    assert Counter(answer.status for answer in answers) == {200: 1, 409: len(ids) - 1}
+    (done,) = [answer.body["id"] for answer in answers if answer.status == 200]
+    after = {one: len(told(clinics[1], one)) for one in ids}
+    assert {one for one in ids if after[one] != before[one]} == {done}
 
 
 def test_one_that_many_change_at_once_has_one_history(clinics: list[ClinicProcess]) -> None:
