@@ -44,28 +44,47 @@ _INSERT_WANTED = """
 """
 
 # What overlaps an appointment that was there before is left out. On PostgreSQL that is the schema's
-# own rule but for overrides, which no constraint can see. On SQLite nobody else is writing.
+# own rule but for overrides, which no constraint can see. On SQLite nobody else is writing, and the
+# words are the schema's (migrations/sqlite/0006.last_before.sql), which would refuse all for one.
 INSERT_FREE = Sql(
     sqlite="""
+        with wanted as (
+            select
+                value->>'patient_name' as patient_name, value->>'patient_key' as patient_key,
+                value->>'office_number' as office_number, value->>'doctor_name' as doctor_name,
+                value->>'date_time' as date_time, value->>'duration_minutes' as duration_minutes,
+                value->>'end_time' as end_time
+            from json_each(:bookings)
+        )
         insert into appointment (
             patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes,
             end_time
         )
-        select
-            value->>'patient_name', value->>'patient_key', value->>'office_number',
-            value->>'doctor_name', value->>'date_time', value->>'duration_minutes',
-            value->>'end_time'
-        from json_each(:bookings)
-        where not exists (
+        select * from wanted
+        where coalesce((
+            select a.end_time from appointment a
+            where a.office_number = wanted.office_number
+                and a.override_reason is null and a.status <> 'cancelled'
+                and a.date_time > datetime(wanted.date_time, '-1 day')
+                and a.date_time < wanted.end_time
+            order by a.date_time desc limit 1
+        ) <= wanted.date_time, true)
+        and coalesce((
+            select a.end_time from appointment a
+            where a.doctor_name = wanted.doctor_name
+                and a.override_reason is null and a.status <> 'cancelled'
+                and a.date_time > datetime(wanted.date_time, '-1 day')
+                and a.date_time < wanted.end_time
+            order by a.date_time desc limit 1
+        ) <= wanted.date_time, true)
+        and not exists (
             select 1 from appointment a
-            where a.office_number = value->>'office_number' and a.status <> 'cancelled'
-                and a.date_time > datetime(value->>'date_time', '-1 day')
-                and a.date_time < value->>'end_time' and a.end_time > value->>'date_time'
-        ) and not exists (
-            select 1 from appointment a
-            where a.doctor_name = value->>'doctor_name' and a.status <> 'cancelled'
-                and a.date_time > datetime(value->>'date_time', '-1 day')
-                and a.date_time < value->>'end_time' and a.end_time > value->>'date_time'
+            where a.override_reason is not null and a.status <> 'cancelled'
+                and a.date_time > datetime(wanted.date_time, '-1 day')
+                and a.date_time < wanted.end_time and a.end_time > wanted.date_time
+                and (
+                    +a.office_number = wanted.office_number or +a.doctor_name = wanted.doctor_name
+                )
         )
         returning id, office_number, date_time
     """,

@@ -1,9 +1,13 @@
 """The schema itself keeps two from overlapping: raw SQL by the drivers, and nothing of ours."""
 
+import contextlib
 import datetime
+import random
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -68,7 +72,7 @@ def span(time: str, minutes: int) -> tuple[str, str]:
     return begins.isoformat(), (begins + datetime.timedelta(minutes=minutes)).isoformat()
 
 
-@contextmanager
+@contextlib.contextmanager
 def refused(constraint: str = "_taken") -> Iterator[None]:
     """Check that the body is refused by the rule of this name."""
     with pytest.raises((sqlite3.IntegrityError, psycopg.errors.ExclusionViolation)) as caught:
@@ -84,7 +88,7 @@ def connection(
     if request.param is Dialect.SQLITE:
         path = tmp_path_factory.mktemp("schema") / "clinic.db"
         migrate(f"sqlite:///{path}")
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
             yield connection
         return
     template: str = request.getfixturevalue("postgres_template")
@@ -260,6 +264,92 @@ def test_fractions_of_a_second_count(book: Book) -> None:
         book.insert("2027-12-01T09:45:01", 15)
     book.insert("2027-12-01T10:15:00.500000", 15)
     book.insert("2027-12-01T09:45:00", 15)
+
+
+def test_whatever_happened_before_the_rule_is_the_rule(book: Book) -> None:
+    """What is in the way is looked up cleverly; here it is compared with looking at everything."""
+    dice = random.Random(6)
+    rows: dict[int, dict[str, Any]] = {}
+    outcomes: Counter[bool] = Counter()
+    for _ in range(1500):
+        one = dice.choice([None, *rows]) if dice.random() < 0.6 else None
+        minute = dice.randrange(3 * 1440)
+        row = dict(rows[one]) if one else {"status": "booked", "reason": None}
+        if one is None or dice.random() < 0.5:
+            row |= {
+                "begins": datetime.datetime(2027, 12, 1) + datetime.timedelta(minutes=minute),
+                "minutes": dice.choice([1, 10, 45, 300, 1440]),
+                "office": dice.choice("ABC"),
+                "doctor": dice.choice([None, "1", "2"]),
+                "reason": dice.choice([None, None, None, "r"]),
+            }
+        else:
+            row["status"] = dice.choice(["booked", "done", "cancelled", "cancelled"])
+        stands = allows(rows, one, row)
+        outcomes[stands] += 1
+        with contextlib.nullcontext() if stands else refused():
+            number = write(book, one, row)
+        if stands:
+            rows[number] = row
+    assert min(outcomes.values()) > 200
+
+
+def allows(rows: dict[int, dict[str, Any]], one: int | None, row: dict[str, Any]) -> bool:
+    """Tell by the rule's own words whether a row may become so."""
+    before = rows.get(one or 0)
+    same = before is not None and all(
+        before[name] == row[name] for name in ("begins", "minutes", "office", "doctor")
+    )
+    if row["status"] == "cancelled" or row["reason"] is not None:
+        return True
+    if before and same and before["status"] != "cancelled" and before["reason"] is None:
+        return True
+    return not any(
+        number != one
+        and other["status"] != "cancelled"
+        and (other["office"] == row["office"] or other["doctor"] == row["doctor"] is not None)
+        and other["begins"] < row["begins"] + datetime.timedelta(minutes=row["minutes"])
+        and row["begins"] < other["begins"] + datetime.timedelta(minutes=other["minutes"])
+        for number, other in rows.items()
+    )
+
+
+def write(book: Book, one: int | None, row: dict[str, Any]) -> int:
+    """Insert a row, or update the one there is, and return its number."""
+    begins, ends = span(row["begins"].isoformat(), row["minutes"])
+    if one is None:
+        return book.insert(
+            begins, row["minutes"], row["office"], row["doctor"], override_reason=row["reason"]
+        )
+    values = {
+        "date_time": begins,
+        "end_time": ends,
+        "duration_minutes": str(row["minutes"]),
+        "office_number": row["office"],
+        "doctor_name": row["doctor"],
+        "status": row["status"],
+        "override_reason": row["reason"],
+    }
+    book.update(
+        one,
+        ", ".join(
+            f"{name} = {'null' if value is None else repr(value)}" for name, value in values.items()
+        ),
+    )
+    return one
+
+
+def test_on_sqlite_a_full_day_costs_what_an_empty_one_costs(tmp_path: Path) -> None:
+    migrate(f"sqlite:///{tmp_path}/clinic.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "clinic.db")) as connection:
+        book, work = Book(connection), Counter[str]()
+        for office in ("full", "empty"):
+            for minute in range(0, 1440 if office == "full" else 0, 10):
+                book.insert(f"{minute // 60:02}:{minute % 60:02}", 5, office, f"Dr {office}")
+            connection.set_progress_handler(partial(work.update, [office]), 1)
+            book.insert("23:55", 5, office, f"Dr {office}")
+            connection.set_progress_handler(None, 1)
+    assert work["full"] < 1.5 * work["empty"]
 
 
 @pytest.mark.parametrize(
