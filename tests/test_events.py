@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import uuid
 from typing import Any
 
 import pytest
@@ -52,6 +53,13 @@ def test_the_form_is_cloudevents() -> None:
             "override": False,
         },
     }
+
+
+def test_ids_differ_and_grow_with_time() -> None:
+    ids = [tell("appointment.booked", FACTS, EVENT.time).id for _ in range(10_000)]
+    assert len(set(ids)) == len(ids)
+    assert ids == sorted(ids)
+    assert {uuid.UUID(one).version for one in ids} == {7}
 
 
 def test_what_is_read_is_what_was_told() -> None:
