@@ -4,16 +4,27 @@ Whatever its length it is read in pieces, each from where the last one ended (ke
 memory does not grow with the table, and so that no transaction waits for a slow reader.
 """
 
+import asyncio
+import contextlib
 import datetime
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from typing import TypeVar
 
 from clinic.appointments.appointment import Appointment
 from clinic.appointments.queries import COLUMNS, appointment_of, patient_key
 from clinic.appointments.requests import Search
 from clinic.database import Connection, Database, Sql
+from clinic.events import LARGEST_ID
 
-# Pieces of so many are read and sent.
+Result = TypeVar("Result")
+
+# Pieces of so many are read and sent; to write their JSON holds up everyone else.
 PIECE = 500
+# ... unless it is the database that writes the JSON: then this many, and so many pieces are under
+# way while one is sent (benchmarks/README.md).
+RECORDS = 1000
+IN_ADVANCE = 1
 
 DAY = datetime.timedelta(days=1)
 
@@ -29,28 +40,32 @@ CONDITIONS = {
 }
 
 # The records as JSON, made by the database: Python takes ten times as long over them.
-SELECT_RECORDS_AFTER = Sql(
+SELECT_RECORDS_WITHIN = Sql(
     sqlite="""
-        select group_concat(record) as records, max(id) as last from (
+        select group_concat(record) as records from (
             select id, json_object(
                 'id', id, 'patient_name', patient_name, 'office_number', office_number,
                 'date_time', date_time, 'doctor_name', doctor_name,
                 'appointment_datetime', date_time, 'duration_minutes', duration_minutes,
                 'status', status, 'override_reason', override_reason
             ) as record
-            from appointment where id > :after order by id limit :limit
+            from appointment where id > :after and id <= :last order by id
         )
     """,
     postgresql="""
-        select string_agg(cast(row_to_json(record) as text), ',' order by id) as records,
-            max(id) as last
+        select string_agg(cast(row_to_json(record) as text), ',' order by id) as records
         from (
             select id, patient_name, office_number, date_time, doctor_name,
                 date_time as appointment_datetime, duration_minutes, status, override_reason
-            from appointment where id > :after order by id limit :limit
+            from appointment where id > :after and id <= :last order by id
         ) as record
     """,
 )
+
+
+SELECT_LAST_OF_PIECE = """
+    select id from appointment where id > :after order by id limit 1 offset :before
+"""
 
 
 async def select_sought(connection: Connection, search: Search, limit: int) -> list[Appointment]:
@@ -88,15 +103,50 @@ async def pieces(database: Database, search: Search) -> AsyncIterator[Sequence[A
 
 
 async def all_records(database: Database) -> AsyncIterator[str]:
-    """Yield the JSON list of every record in the order of ids, piece by piece."""
-    after, opening = 0, "["
-    while True:
-        rows = await database.look(SELECT_RECORDS_AFTER, {"after": after, "limit": PIECE})
-        if rows[0]["last"] is None:
-            yield "]" if after else "[]"
-            return
-        yield opening + rows[0]["records"]
-        after, opening = rows[0]["last"], ","
+    """Yield the JSON list of every record in the order of ids, piece by piece.
+
+    While one is sent the next ones are read, side by side: making the JSON is what takes the time,
+    and the database has more than one core for it.
+    """
+    work = (
+        database.look(SELECT_RECORDS_WITHIN, {"after": after, "last": last})
+        async for after, last in spans(database)
+    )
+    opening = "["
+    async with contextlib.aclosing(in_advance(work)) as found:
+        async for (piece,) in found:
+            if piece["records"] is not None:
+                yield opening + piece["records"]
+                opening = ","
+    yield "[]" if opening == "[" else "]"
+
+
+async def spans(database: Database) -> AsyncIterator[tuple[int, int]]:
+    """Yield after which id each piece begins, and its last id; the end of the last one is open."""
+    after = 0
+    while rows := await database.look(SELECT_LAST_OF_PIECE, {"after": after, "before": RECORDS - 1}):
+        yield after, rows[0]["id"]
+        after = rows[0]["id"]
+    yield after, LARGEST_ID
+
+
+async def in_advance(
+    work: AsyncIterator[Coroutine[object, object, Result]],
+) -> AsyncGenerator[Result]:
+    """Yield what comes of one piece of work after the other, with the next ones under way."""
+    under_way: deque[asyncio.Task[Result]] = deque()
+    try:
+        async for one in work:
+            under_way.append(asyncio.create_task(one))
+            if len(under_way) > IN_ADVANCE:
+                yield await under_way.popleft()
+        while under_way:
+            yield await under_way.popleft()
+    finally:
+        # The reader has gone, or the database: nobody asks for the rest, nor how it failed.
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 def midnight(day: datetime.date) -> datetime.datetime:
