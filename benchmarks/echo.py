@@ -7,14 +7,14 @@ import zoneinfo
 from http import HTTPStatus
 
 import anyio
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from clinic.appointments.requests import Booking
-from clinic.cli import LOOP
+from clinic.cli import LOOP, look_for_garbage_seldom
 from clinic.supervisor import Service, Supervisor
 from clinic.web.server import HttpServer, listen
 
@@ -28,7 +28,8 @@ async def create(request: Request) -> Response:
     Booking.read(sent, ZONE)
     number = next(NUMBERS)
     headers = {"Location": f"/appointment/{number}"}
-    return JSONResponse({"id": number, **sent}, HTTPStatus.CREATED, headers=headers)
+    body = to_json({"id": number, **sent})
+    return Response(body, HTTPStatus.CREATED, headers=headers, media_type="application/json")
 
 
 async def ready(_request: Request) -> Response:
@@ -45,4 +46,5 @@ async def serve(listener: socket.socket) -> None:
 
 if __name__ == "__main__":
     with listen("127.0.0.1", int(sys.argv[1])) as listening:
+        look_for_garbage_seldom()
         anyio.run(serve, listening, backend_options=LOOP)

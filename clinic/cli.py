@@ -37,6 +37,9 @@ something to put right before it can start.
 # A booking that comes alone takes two thirds of the time on it (benchmarks/README.md).
 LOOP = {"use_uvloop": True}
 
+# So many new objects before the young are searched, so many searches before the older ones are.
+GARBAGE_THRESHOLDS = (20_000, 20, 50)
+
 # These would log what they must not (names, passwords, each query) or what nobody needs.
 QUIET = ("databases", "aiosqlite", "yoyo", "uvicorn", "asyncio")
 # These tell of every outage, with tracebacks; the supervisor says the same in one line.
@@ -61,9 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A port that is in use is found out before anything is touched.
         with listen(settings.host, settings.port) as listener:
             bring_up_to_date(settings)
-            # Modules are there to stay: to look through them for garbage, as happens every second
-            # under load, would hold up everyone for 60 ms (benchmarks/README.md).
-            gc.freeze()
+            look_for_garbage_seldom()
             stopped_in_time = anyio.run(roles.run, settings, listener, backend_options=LOOP)
             return 0 if stopped_in_time else 1
     except (BadSetting, BadDatabaseURL, BadBrokerURL, CannotMigrate, CannotListen) as error:
@@ -72,6 +73,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GaveUp as error:
         log.critical("Ended: %s; the reason stands above", error)
         return 1
+
+
+def look_for_garbage_seldom() -> None:
+    """Have Python look for garbage where there may be some, and not in every few requests.
+
+    Modules are there to stay: to look through them, as happens every second under load, would hold
+    up everyone for 60 ms. And requests leave hardly anything that only a search would find: one in
+    every few of them finds nothing, at a twentieth of the process's time (benchmarks/README.md).
+    """
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 def bring_up_to_date(settings: Settings) -> None:

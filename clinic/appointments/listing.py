@@ -124,7 +124,9 @@ async def all_records(database: Database) -> AsyncIterator[str]:
 async def spans(database: Database) -> AsyncIterator[tuple[int, int]]:
     """Yield after which id each piece begins, and its last id; the end of the last one is open."""
     after = 0
-    while rows := await database.look(SELECT_LAST_OF_PIECE, {"after": after, "before": RECORDS - 1}):
+    while rows := await database.look(
+        SELECT_LAST_OF_PIECE, {"after": after, "before": RECORDS - 1}
+    ):
         yield after, rows[0]["id"]
         after = rows[0]["id"]
     yield after, LARGEST_ID

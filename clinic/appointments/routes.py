@@ -1,6 +1,5 @@
 """Appointments over HTTP."""
 
-import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -8,8 +7,9 @@ from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlencode
 
+from pydantic_core import to_json
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from clinic.appointments.appointment import Appointment, IllegalMove, NoSuchAppointment, Stale
@@ -84,10 +84,11 @@ class AppointmentRoutes:
         booking = Booking.read(sent, self.desk.zone)
         key = IdempotencyKey.read(request.headers.get("idempotency-key"), sent)
         confirmed = await self.writer.book(booking, key)
-        return JSONResponse(
-            {"id": confirmed.appointment_id, **sent},
+        return Response(
+            to_json({"id": confirmed.appointment_id, **sent}),
             HTTPStatus.CREATED if confirmed.created else HTTPStatus.OK,
             headers={"Location": f"/appointment/{confirmed.appointment_id}"},
+            media_type=JSON,
         )
 
     async def _show(self, request: Request) -> Response:
@@ -181,16 +182,13 @@ async def as_lines(found: AsyncIterator[Sequence[Appointment]]) -> AsyncIterator
 
 def as_json(appointments: Sequence[Appointment]) -> str:
     """Return full records as JSON, with commas between them."""
-    return ",".join(
-        json.dumps(appointment.record(), ensure_ascii=False, separators=(",", ":"))
-        for appointment in appointments
-    )
+    return ",".join(to_json(appointment.record()).decode() for appointment in appointments)
 
 
 def record_response(appointment: Appointment) -> Response:
     """Return the answer that shows an appointment as it is now."""
     tag = entity_tag(appointment.version)
-    return JSONResponse(appointment.record(), headers={"ETag": tag})
+    return Response(to_json(appointment.record()), headers={"ETag": tag}, media_type=JSON)
 
 
 def read_id(request: Request) -> int:

@@ -156,17 +156,12 @@ def _require(request: Request, media_types: Sequence[str]) -> None:
 
 
 async def _read_body(request: Request) -> bytes:
-    too_large = Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"The body is larger than {LARGEST_BODY_BYTES // 1024} KiB. Nothing was stored.",
-        headers={"Connection": "close"},
-    )
     # The server lets no such header pass that is no number.
     announced = int(request.headers.get("content-length", "0"))
     if announced > LARGEST_BODY_BYTES and (
         announced > MOST_DISCARDED_BYTES or "expect" in request.headers
     ):
-        raise too_large
+        raise too_large()
     body = bytearray()
     read = 0
     async for chunk in request.stream():
@@ -176,5 +171,14 @@ async def _read_body(request: Request) -> bytes:
         elif read > MOST_DISCARDED_BYTES:
             break
     if read > LARGEST_BODY_BYTES:
-        raise too_large
+        raise too_large()
     return bytes(body)
+
+
+def too_large() -> Problem:
+    """Return the refusal of a body that is larger than any that makes sense."""
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"The body is larger than {LARGEST_BODY_BYTES // 1024} KiB. Nothing was stored.",
+        headers={"Connection": "close"},
+    )

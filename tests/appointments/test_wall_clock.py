@@ -87,3 +87,23 @@ def test_every_moment_has_a_wall_clock_time_that_exists(
 def test_no_text_is_an_error_of_ours(text: str) -> None:
     with contextlib.suppress(ValueError):
         assert read_wall_clock(text, BERLIN)
+
+
+@given(
+    st.datetimes(
+        min_value=datetime.datetime(1900, 1, 1), max_value=datetime.datetime(2199, 12, 31)
+    ),
+    st.timezones(),
+)
+def test_what_exists_is_what_comes_back(time: datetime.datetime, zone: zoneinfo.ZoneInfo) -> None:
+    moment = time.replace(tzinfo=zone).astimezone(datetime.UTC)
+    assert exists(time, zone) == (moment.astimezone(zone).replace(tzinfo=None) == time)
+
+
+@pytest.mark.parametrize("zone", [BERLIN, APIA, zoneinfo.ZoneInfo("Australia/Lord_Howe")])
+def test_just_what_the_clocks_skip_does_not_exist(zone: zoneinfo.ZoneInfo) -> None:
+    time = datetime.datetime(2011, 1, 1)
+    while time.year == 2011:
+        moment = time.replace(tzinfo=zone).astimezone(datetime.UTC)
+        assert exists(time, zone) == (moment.astimezone(zone).replace(tzinfo=None) == time)
+        time += datetime.timedelta(minutes=10)

@@ -2,12 +2,26 @@
 
 import socket
 import time
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
+import anyio
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 
-from clinic.web.server import KEEP_ALIVE_SECONDS, LARGEST_HEAD_BYTES, RECEIVE_SECONDS, listen
+from clinic.supervisor import Lifecycle, Stop
+from clinic.web.server import (
+    KEEP_ALIVE_SECONDS,
+    LARGEST_HEAD_BYTES,
+    RECEIVE_SECONDS,
+    HttpServer,
+    listen,
+)
 from tests.process.clinic import ClinicProcess
+from tests.timing import PATIENCE_SECONDS
 
 HEAD = b"POST /appointment HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -23,6 +37,40 @@ def answer(connection: socket.socket) -> bytes:
     while piece := connection.recv(65536):
         received += piece
     return received
+
+
+def test_an_answer_is_one_packet(clinic: ClinicProcess) -> None:
+    with connect(clinic) as connection:
+        for _ in range(100):
+            connection.sendall(GET)
+            assert connection.recv(65536).endswith(b'{"status":"live"}')
+
+
+@pytest.mark.anyio
+async def test_a_head_does_not_wait_for_a_body_that_is_long_in_coming() -> None:
+    may_go_on = anyio.Event()
+
+    async def body() -> AsyncIterator[str]:
+        await may_go_on.wait()
+        yield "done"
+
+    async def answer_slowly(_request: Request) -> Response:
+        return StreamingResponse(body())
+
+    with listen("127.0.0.1", 0) as listener:
+        address = listener.getsockname()
+        app = Starlette(routes=[Route("/", answer_slowly)])
+        server = HttpServer(app, listener, grace_seconds=5)
+        stop = Stop()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.run, Lifecycle(stop, lambda: None))
+            async with await anyio.connect_tcp(*address) as stream:
+                await stream.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                with anyio.fail_after(PATIENCE_SECONDS):
+                    assert (await stream.receive()).endswith(b"chunked\r\n\r\n")
+                    may_go_on.set()
+                    assert b"done" in await stream.receive()
+            stop.request()
 
 
 def test_requests_that_do_not_arrive_are_timed_out(clinic: ClinicProcess) -> None:
