@@ -39,9 +39,7 @@ INDEXES = """
 
 # The events of these, all of them settled long ago.
 SETTLED_EVENTS = """
-    insert into event (
-        id, type, subject, body, relay_at, published_at, publications, settled_at
-    )
+    insert into event (id, type, subject, body)
     select
         gen_random_uuid(), 'appointment.booked', 'appointment/' || n,
         format(
@@ -52,19 +50,17 @@ SETTLED_EVENTS = """
             '"date_time":"2027-01-01T15:30:00","time_zone":"UTC","duration_minutes":15,'
             '"override":false}}}}',
             gen_random_uuid(), n, n
-        ),
-        now(), now(), 1, now()
+        )
     from generate_series(1, {count}) as n
 """
 
-INSERT_EVENT = """
-    insert into event (id, type, subject, body, relay_at, published_at, publications)
-    values (%s, %s, %s, %s, now() + %s * interval '1 hour', {published}, %s)
+INSERT_EVENT = "insert into event (id, type, subject, body) values (%s, %s, %s, %s)"
+INSERT_OPEN = """
+    insert into outbox (position, relay_at, published_at, publications)
+    select position, now() + {published} * interval '1 hour', {published_at}, {published} from event
 """
 
-SETTLE_ALL = """
-    update event set published_at = now(), settled_at = now() where settled_at is null
-"""
+SETTLE_ALL = "delete from outbox"
 
 USUAL_APPOINTMENTS = """
     insert into usual_appointment (patient_name, office_number, date_time, duration_minutes)
@@ -84,7 +80,7 @@ values (
     timestamp '2027-01-01' + :n / 100 * interval '15 minutes', 15,
     timestamp '2027-01-01' + (:n / 100 + 1) * interval '15 minutes'
 ) returning id;
-insert into event (id, type, subject, body, relay_at)
+insert into event (id, type, subject, body)
 values (
     'pgbench-' || :n, 'appointment.booked', 'appointment/' || :n,
     replace(
@@ -95,9 +91,9 @@ values (
         '"doctor_name"~null,'
         '"date_time"~"2027-01-01T15~30~00","time_zone"~"UTC","duration_minutes"~15,"override"~false}}',
         '~', chr(58)
-    ),
-    now()
-);
+    )
+) returning position \\gset
+insert into outbox (position, relay_at) values (:position, now());
 commit;
 """
 
@@ -112,14 +108,13 @@ LIST_AS_JSON = """
 
 BOOKED = "select count(*) from event"
 RECORDED = "select count(*) from recorded"
-OPEN = "select count(*) from event where published_at is null"
-UNSETTLED = "select count(*) from event where settled_at is null"
+OPEN = "select count(*) from outbox where published_at is null"
 # Seconds from the first to the last, and how many came after the first.
 RELAYED = """
     select
         count(*) filter (where published_at > first),
         extract(epoch from max(published_at) - min(published_at))::float
-    from event, (select min(published_at) as first from event) as beginning
+    from outbox, (select min(published_at) as first from outbox) as beginning
 """
 RECORDED_PACE = """
     select
@@ -132,15 +127,13 @@ COUNTED_PACE = """
     select count(*), extract(epoch from max(recorded_at) - min(occurred_at))::float
     from recorded where occurred_at > '{since}'
 """
-# Closed in the event log is what was counted, committed and acknowledged: no sooner than counted.
 COUNTED_LATENCY = """
     select
         percentile_cont(0.5) within group (order by seconds)::float,
         percentile_cont(0.99) within group (order by seconds)::float, count(*)
     from (
-        select extract(epoch from greatest(recorded_at, settled_at) - occurred_at) as seconds
-        from recorded join event on event.id = recorded.event_id
-        where occurred_at > '{since}'
+        select extract(epoch from recorded_at - occurred_at) as seconds
+        from recorded where occurred_at > '{since}'
     ) as travelled
 """
 
@@ -197,13 +190,11 @@ def fill_events(database_url: str, count: int) -> None:
 
 def events(database_url: str, messages: Sequence[Message], *, published: bool) -> None:
     """Write events into the log: open and due, or published and waiting for their consumer."""
-    rows = [
-        (message.id, message.type, message.subject, message.body, int(published), int(published))
-        for message in messages
-    ]
-    statement = INSERT_EVENT.format(published="now()" if published else "null")
+    rows = [(message.id, message.type, message.subject, message.body) for message in messages]
+    how = {"published": int(published), "published_at": "now()" if published else "null"}
     with psycopg.connect(database_url) as connection:
-        connection.cursor().executemany(statement.encode(), rows)
+        connection.cursor().executemany(INSERT_EVENT, rows)
+        connection.execute(INSERT_OPEN.format(**how).encode())
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("vacuum (analyze)")
 

@@ -130,6 +130,17 @@ class Event(_Strict):
         return Message(id=self.id, type=self.type, subject=subject, body=body)
 
 
+def numbered(message: Message, appointment_id: int) -> Message:
+    """Return an unnumbered message with the number that came."""
+    number = str(appointment_id)
+    return Message(
+        id=message.id,
+        type=message.type,
+        subject=message.subject.replace(NUMBER_TO_COME, number),
+        body=message.body.replace(NUMBER_TO_COME, number),
+    )
+
+
 def subject_of(appointment_id: int | str) -> str:
     """Return the subject of all events that tell of an appointment."""
     return f"appointment/{appointment_id}"

@@ -97,8 +97,9 @@ def services(
     api = http(*api_routes(desk, writer))
     # Requests in hand at a stop may have a booking to write yet.
     booking = Service("booking", writer.run, serves=("http",))
-    # Bookings go on while the broker is away, so the API is of use without its relay.
-    relay = Service("relay", partial(outbox.relay, broker), essential=False)
+    # Bookings go on while the broker is away, so the API is of use without its relay. It has in
+    # memory what they have told, and publishes that before it stops.
+    relay = Service("relay", partial(outbox.relay, broker), essential=False, serves=("booking",))
     match settings.role:
         case Role.API:
             return [api, booking, relay]

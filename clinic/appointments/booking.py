@@ -30,6 +30,7 @@ from clinic.appointments.queries import (
 )
 from clinic.appointments.requests import Booking
 from clinic.database import Connection, LostRace, StatementRefused, again_if_lost, utc_now
+from clinic.events import numbered
 from clinic.supervisor import Lifecycle, Unavailable
 
 # More in one transaction make nobody faster, and those who come late wait longer.
@@ -164,7 +165,7 @@ class Writer:
     async def _write(self, batch: Sequence[_Waiting]) -> None:
         """Write a batch, and tell each who waits what became of it."""
         ordinary = all(one.key is None and not one.overriding for one in batch)
-        if ordinary and self.desk.database.with_may_write:
+        if ordinary:
             batch = await self._write_as(self._book_at_once, batch)
         if batch:
             await self._write_as(self._transact, batch)
@@ -193,11 +194,19 @@ class Writer:
         return [one for one in batch if one not in outcomes]
 
     async def _book_at_once(self, batch: Sequence[_Waiting]) -> _Outcomes:
-        """Book what is free with a single statement, and leave what something is in the way of."""
+        """Book what is free in one trip to the database; leave what something is in the way of."""
         chosen, _ = _apart(batch)
-        told = [(one.booking, one.slot, self.desk.told_unnumbered(one.made(1))) for one in chosen]
-        ids = await insert_free_and_tell(self.desk.database, told)
-        self.desk.outbox.wake()
+        told = [self.desk.told_unnumbered(one.made(1)) for one in chosen]
+        held_until = self.desk.outbox.held_until()
+        ids = await insert_free_and_tell(
+            self.desk.database,
+            [(one.booking, one.slot, message) for one, message in zip(chosen, told, strict=True)],
+            held_until,
+        )
+        self.desk.outbox.hand_over(
+            [numbered(told[place], appointment_id) for place, appointment_id in ids.items()],
+            held_until,
+        )
         return {
             chosen[place]: Confirmation(appointment_id, created=True)
             for place, appointment_id in ids.items()

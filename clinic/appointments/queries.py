@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from clinic.appointments.appointment import LONGEST, Appointment
 from clinic.appointments.occupancy import Slot
 from clinic.appointments.requests import Booking
-from clinic.database import Connection, Database, Row, Sql, as_row, as_wall_clock, utc_now
+from clinic.database import Connection, Database, Row, Sql, as_row, as_wall_clock
 from clinic.events import NUMBER_TO_COME
 from clinic.messaging.message import Message
-from clinic.messaging.outbox import INSERT_TOLD
+from clinic.messaging.outbox import HOLD_LOGGED_ON_SQLITE, LOG_TOLD_ON_POSTGRESQL
 
 COLUMNS = """
     id, version, status, patient_name, office_number, doctor_name, date_time, duration_minutes,
@@ -40,72 +40,96 @@ _INSERT_WANTED = """
             and (a.office_number = wanted.office_number or a.doctor_name = wanted.doctor_name)
     )
     on conflict do nothing
-    returning id, office_number, date_time
 """
 
 # What overlaps an appointment that was there before is left out. On PostgreSQL that is the schema's
 # own rule but for overrides, which no constraint can see. On SQLite nobody else is writing, and the
 # words are the schema's (migrations/sqlite/0006.last_before.sql), which would refuse all for one.
+_INSERT_WANTED_ON_SQLITE = """
+    with wanted as (
+        select
+            value->>'patient_name' as patient_name, value->>'patient_key' as patient_key,
+            value->>'office_number' as office_number, value->>'doctor_name' as doctor_name,
+            value->>'date_time' as date_time, value->>'duration_minutes' as duration_minutes,
+            value->>'end_time' as end_time
+        from json_each(:bookings)
+    )
+    insert into appointment (
+        patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes,
+        end_time
+    )
+    select * from wanted
+    where coalesce((
+        select a.end_time from appointment a
+        where a.office_number = wanted.office_number
+            and a.override_reason is null and a.status <> 'cancelled'
+            and a.date_time > datetime(wanted.date_time, '-1 day')
+            and a.date_time < wanted.end_time
+        order by a.date_time desc limit 1
+    ) <= wanted.date_time, true)
+    and coalesce((
+        select a.end_time from appointment a
+        where a.doctor_name = wanted.doctor_name
+            and a.override_reason is null and a.status <> 'cancelled'
+            and a.date_time > datetime(wanted.date_time, '-1 day')
+            and a.date_time < wanted.end_time
+        order by a.date_time desc limit 1
+    ) <= wanted.date_time, true)
+    and not exists (
+        select 1 from appointment a
+        where a.override_reason is not null and a.status <> 'cancelled'
+            and a.date_time > datetime(wanted.date_time, '-1 day')
+            and a.date_time < wanted.end_time and a.end_time > wanted.date_time
+            and (
+                +a.office_number = wanted.office_number or +a.doctor_name = wanted.doctor_name
+            )
+    )
+"""
 INSERT_FREE = Sql(
-    sqlite="""
-        with wanted as (
-            select
-                value->>'patient_name' as patient_name, value->>'patient_key' as patient_key,
-                value->>'office_number' as office_number, value->>'doctor_name' as doctor_name,
-                value->>'date_time' as date_time, value->>'duration_minutes' as duration_minutes,
-                value->>'end_time' as end_time
-            from json_each(:bookings)
-        )
-        insert into appointment (
-            patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes,
-            end_time
-        )
-        select * from wanted
-        where coalesce((
-            select a.end_time from appointment a
-            where a.office_number = wanted.office_number
-                and a.override_reason is null and a.status <> 'cancelled'
-                and a.date_time > datetime(wanted.date_time, '-1 day')
-                and a.date_time < wanted.end_time
-            order by a.date_time desc limit 1
-        ) <= wanted.date_time, true)
-        and coalesce((
-            select a.end_time from appointment a
-            where a.doctor_name = wanted.doctor_name
-                and a.override_reason is null and a.status <> 'cancelled'
-                and a.date_time > datetime(wanted.date_time, '-1 day')
-                and a.date_time < wanted.end_time
-            order by a.date_time desc limit 1
-        ) <= wanted.date_time, true)
-        and not exists (
-            select 1 from appointment a
-            where a.override_reason is not null and a.status <> 'cancelled'
-                and a.date_time > datetime(wanted.date_time, '-1 day')
-                and a.date_time < wanted.end_time and a.end_time > wanted.date_time
-                and (
-                    +a.office_number = wanted.office_number or +a.doctor_name = wanted.doctor_name
-                )
-        )
-        returning id, office_number, date_time
-    """,
-    postgresql=f"with {_WANTED} {_INSERT_WANTED}",
+    sqlite=_INSERT_WANTED_ON_SQLITE + "returning id, office_number, date_time",
+    postgresql=f"with {_WANTED} {_INSERT_WANTED} returning id, office_number, date_time",
 )
 
-# The same and the events of what was free, on PostgreSQL: one round trip where a transaction with
-# the two statements takes four, which is most of what a booking takes.
-INSERT_FREE_AND_TELL = f"""
-    with {_WANTED},
-    made as ({_INSERT_WANTED}),
-    told as (
+# SQLite gives ids in a row, and each statement before writes as many rows: appointments, then their
+# events, then what holds these (https://sqlite.org/lang_corefunc.html#changes).
+_MADE_ON_SQLITE = """
+    json_each(:bookings) join appointment as made
+        on made.office_number = value->>'office_number' and made.date_time = value->>'date_time'
+        and made.id > (select seq - changes() from sqlite_sequence where name = 'appointment')
+"""
+
+# The same and the events of what was free, in one trip to the database where a transaction with a
+# statement for each takes four, which would be most of what a booking takes.
+INSERT_FREE_AND_TELL = Sql(
+    sqlite=(
+        _INSERT_WANTED_ON_SQLITE,
+        f"""
+        insert into event (id, type, subject, body)
         select
-            place, made.id as appointment_id, event_id as id, event_type as type,
-            replace(event_subject, :number_to_come, cast(made.id as text)) as subject,
-            replace(event_body, :number_to_come, cast(made.id as text)) as body
-        from wanted join made using (office_number, date_time)
+            value->>'event_id', value->>'event_type',
+            replace(value->>'event_subject', :number_to_come, made.id),
+            replace(value->>'event_body', :number_to_come, made.id)
+        from {_MADE_ON_SQLITE} order by key
+        """,  # noqa: S608 - our own words, no input
+        HOLD_LOGGED_ON_SQLITE,
+        f"""
+        select value->>'place' as place, made.id as appointment_id from {_MADE_ON_SQLITE}
+        """,  # noqa: S608 - our own words, no input
     ),
-    log as ({INSERT_TOLD})
-    select place, appointment_id from told
-"""  # noqa: S608 - our own words, no input
+    postgresql=f"""
+        with {_WANTED},
+        made as ({_INSERT_WANTED} returning id, office_number, date_time),
+        told as (
+            select
+                place, made.id as appointment_id, event_id as id, event_type as type,
+                replace(event_subject, :number_to_come, cast(made.id as text)) as subject,
+                replace(event_body, :number_to_come, cast(made.id as text)) as body
+            from wanted join made using (office_number, date_time)
+        ),
+        {LOG_TOLD_ON_POSTGRESQL}
+        select place, appointment_id from told
+    """,  # noqa: S608 - our own words, no input
+)
 
 _OVERLAPPING = f"""
     select place, {COLUMNS} from wanted join appointment
@@ -161,11 +185,13 @@ async def insert_free(
 
 
 async def insert_free_and_tell(
-    database: Database, bookings: Sequence[tuple[Booking, Slot, Message]]
+    database: Database,
+    bookings: Sequence[tuple[Booking, Slot, Message]],
+    held_until: datetime.datetime,
 ) -> dict[int, int]:
     """Do the same at once with the events, in whose messages the number is yet to come.
 
-    For databases that ``with_may_write``.
+    The events are held for our own relay until then; see ``Outbox.hand_over``.
     """
     wanted = [
         _wanted(booking, slot)
@@ -180,7 +206,7 @@ async def insert_free_and_tell(
     ]
     rows = await database.at_once(
         INSERT_FREE_AND_TELL,
-        {"bookings": wanted, "now": utc_now(), "number_to_come": NUMBER_TO_COME},
+        {"bookings": wanted, "held_until": held_until, "number_to_come": NUMBER_TO_COME},
     )
     return {row["place"]: row["appointment_id"] for row in rows}
 

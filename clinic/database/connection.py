@@ -1,7 +1,7 @@
 """Work on the database in transactions, whatever its dialect and whatever goes wrong."""
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -33,14 +33,19 @@ class Dialect(StrEnum):
 
 @dataclass(frozen=True)
 class Sql:
-    """One statement in the words of each dialect, for where they differ in more than a fragment."""
+    """One statement in the words of each dialect, for where they differ in more than a fragment.
 
-    sqlite: str
+    On SQLite it may take several, where PostgreSQL writes into several tables with one: they are
+    run one after the other, with the same parameters, and the rows are those of the last.
+    """
+
+    sqlite: str | tuple[str, ...]
     postgresql: str
 
-    def on(self, dialect: Dialect) -> str:
-        """Return the statement as the given dialect says it."""
-        return self.sqlite if dialect is Dialect.SQLITE else self.postgresql
+    def on(self, dialect: Dialect) -> tuple[str, ...]:
+        """Return what the given dialect says."""
+        words = self.sqlite if dialect is Dialect.SQLITE else self.postgresql
+        return (words,) if isinstance(words, str) else words
 
 
 class DatabaseUnavailable(Unavailable):
@@ -67,8 +72,6 @@ class Engine(Protocol):
     """What one kind of database does its own way."""
 
     dialect: Dialect
-    with_may_write: bool
-    """Whether a WITH clause may write, so that one statement can fill two tables."""
 
     async def open(self) -> None:
         """Get ready to hand out connections; that the database is away is no error yet."""
@@ -94,13 +97,24 @@ class Engine(Protocol):
         """Begin, commit or roll back."""
 
     async def fetch(
-        self, connection: databases.core.Connection, sql: str, values: Mapping[str, object]
+        self,
+        connection: databases.core.Connection,
+        statements: Sequence[str],
+        values: Mapping[str, object],
     ) -> list[Row]:
-        """Run a statement with ``:name`` parameters on the driver itself and return its rows.
+        """Run statements with ``:name`` parameters on the driver itself; return the last's rows.
 
         ``databases`` has SQLAlchemy parse, compile and wrap each statement anew, which takes many
         times as long as the driver's own part of it (benchmarks/README.md).
         """
+
+    async def fetch_at_once(
+        self,
+        connection: databases.core.Connection,
+        statements: Sequence[str],
+        values: Mapping[str, object],
+    ) -> list[Row]:
+        """Do the same as a transaction of its own, in one trip to the database."""
 
     def writing(self) -> contextlib.AbstractAsyncContextManager[object]:
         """Wait for this process's turn to write, where only one may write at a time."""
@@ -110,6 +124,11 @@ class Engine(Protocol):
 
     def translate(self, error: Exception) -> Exception | None:
         """Return the error as one of ours, or None if it is no error of the driver's."""
+
+
+Fetch = Callable[
+    [databases.core.Connection, Sequence[str], Mapping[str, object]], Awaitable[list[Row]]
+]
 
 
 class Connection:
@@ -134,9 +153,21 @@ class Connection:
             DatabaseUnavailable: the database cannot answer now.
             StatementRefused: it will not do what the statement says.
         """
+        return await self._fetch_by(self._engine.fetch, sql, values)
+
+    async def fetch_at_once(
+        self, sql: str | Sql, values: Mapping[str, object] | None = None
+    ) -> list[Row]:
+        """Do the same as a transaction of its own; see ``Database.at_once``."""
+        return await self._fetch_by(self._engine.fetch_at_once, sql, values)
+
+    async def _fetch_by(
+        self, fetch: Fetch, sql: str | Sql, values: Mapping[str, object] | None
+    ) -> list[Row]:
+        statements = (sql,) if isinstance(sql, str) else sql.on(self.dialect)
+        encoded = {name: self._engine.encode(value) for name, value in (values or {}).items()}
         with translating(self._engine):
-            words = sql if isinstance(sql, str) else sql.on(self.dialect)
-            return await self._engine.fetch(self._connection, words, self._encoded(values))
+            return await fetch(self._connection, statements, encoded)
 
     async def execute(self, sql: str | Sql, values: Mapping[str, object] | None = None) -> None:
         """Run a statement for its effect; for the rest see ``fetch_all``."""
@@ -151,9 +182,6 @@ class Connection:
         """Call back once the transaction has been committed, and not at all if it is not."""
         self.committed.append(callback)
 
-    def _encoded(self, values: Mapping[str, object] | None) -> dict[str, object]:
-        return {name: self._engine.encode(value) for name, value in (values or {}).items()}
-
 
 class Database:
     """An open database, which hands out transactions.
@@ -167,7 +195,6 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.dialect = engine.dialect
-        self.with_may_write = engine.with_may_write
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -186,15 +213,17 @@ class Database:
     async def at_once(
         self, statement: str | Sql, values: Mapping[str, object] | None = None
     ) -> list[Row]:
-        """Run one statement as a transaction of its own, in one round trip instead of three.
+        """Run a statement as a transaction of its own, in one trip to the database, not three.
 
         Raises:
             DatabaseUnavailable: the database cannot do it now. If it failed to answer, nobody knows
                 whether it was done.
             StatementRefused: the statement was refused.
         """
-        async with self._engine.writing():
-            return await self.look(statement, values)
+        async with self._engine.writing(), self._lent() as connection:
+            rows = await connection.fetch_at_once(statement, values)
+            connection.sound = True
+        return rows
 
     async def look(
         self, statement: str | Sql, values: Mapping[str, object] | None = None

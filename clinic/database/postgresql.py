@@ -4,7 +4,7 @@ import contextlib
 import functools
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import anyio
 import asyncpg
@@ -62,7 +62,6 @@ class PostgreSQL:
     """The engine over one server; see ``Engine`` for what each method promises."""
 
     dialect = Dialect.POSTGRESQL
-    with_may_write = True
     begin = "begin"
     begin_snapshot = "begin isolation level repeatable read read only"
 
@@ -147,12 +146,25 @@ class PostgreSQL:
         await connection.raw_connection.execute(sql)
 
     async def fetch(
-        self, connection: databases.core.Connection, sql: str, values: Mapping[str, object]
+        self,
+        connection: databases.core.Connection,
+        statements: Sequence[str],
+        values: Mapping[str, object],
     ) -> list[Row]:
         """Run a statement, which asyncpg prepares once on each connection."""
-        numbered, names = with_numbers(sql)
+        (statement,) = statements  # here one can do what takes several elsewhere
+        numbered, names = with_numbers(statement)
         rows = await connection.raw_connection.fetch(numbered, *(values[name] for name in names))
         return [dict(row) for row in rows]
+
+    async def fetch_at_once(
+        self,
+        connection: databases.core.Connection,
+        statements: Sequence[str],
+        values: Mapping[str, object],
+    ) -> list[Row]:
+        """Do the same: by itself a statement is a transaction."""
+        return await self.fetch(connection, statements, values)
 
     def writing(self) -> contextlib.AbstractAsyncContextManager[object]:
         """Let everyone write: the server sees to the rest."""

@@ -1,24 +1,28 @@
-"""The event log, which is also the outbox: events stay open here until a consumer has settled them.
+"""The event log, and the outbox: which of its events no consumer has settled yet.
 
 An event is written in the transaction of the change it tells of, so there is never one without the
-other. The relay publishes every open event that is due: at first at once, and again whenever one
-was published and is not settled after a long while, for then the broker has lost it.
+other. The log is never altered. Beside each event a row in the outbox says when a relay may publish
+it, and goes when a consumer has settled it.
 
-A relay holds what it publishes for a moment, and a consumer settles most of it before that moment
-is over. Only what is still open then is marked as published, and put off for long: nearly every
-event is written three times, when it is told, held and settled. A relay that dies in between
-leaves events to be published again when its hold ends: at least once, never not at all.
+Whoever writes an event holds it for the relay of its own process, which has it in memory and
+publishes it at once: nearly every event is written with its row, and its row deleted, and that is
+all. What is still open a moment after it was published is marked, and put off for long: should it
+still be open then, the broker has lost it, and it is published again. What a process held that has
+died, or that had too much to hold, becomes due when the hold ends, and whichever relay finds it
+first publishes it: at least once, never not at all.
 """
 
 import asyncio
 import datetime
+import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
 
-from clinic.database import Connection, Database, Row, Sql, again_if_lost, as_row, utc_now
+from clinic.database import Connection, Database, Sql, again_if_lost, as_row, utc_now
 from clinic.messaging.broker import Broker, Publish
 from clinic.messaging.message import Message
 from clinic.supervisor import Lifecycle
@@ -26,124 +30,154 @@ from clinic.supervisor import Lifecycle
 # The next batch is fetched when all of this one is confirmed: of smaller ones the broker would wait
 # for the next one more often (benchmarks/README.md).
 BATCH = 400
-# An event written by this process is relayed at once; this is how often to look for those that a
-# relay elsewhere left behind, and whether the broker is still there.
+# What this process has written is relayed at once; this is how often to look for what is due in the
+# outbox besides, and whether the broker is still there.
 LOOK_SECONDS = 1.0
 # Nobody waits for an event as they do for an answer: for so long events are gathered, since one
 # alone takes as many transactions as a hundred, and bookings wait behind those.
 GATHER_SECONDS = 0.05
-# How long a relay may take over a batch before others may have it: longer than a publish may take,
-# and than it waits after that.
+# How long an event is left to the relay that has it: longer than a publish may take, and than it
+# waits after that.
 HOLD = datetime.timedelta(seconds=15)
+# So many are kept in memory, at about 1 KB each, while the broker is away. The others become due.
+MOST_HELD = 10_000
 # How long consumers have to settle what was published before it is marked.
 MARK_AFTER = datetime.timedelta(seconds=2)
 # Each time an event is published again the wait doubles, up to so many times: while all consumers
 # are away for days, what they find is a few copies of each event, not thousands.
 MOST_DOUBLINGS = 12
 
-INSERT_EVENTS = Sql(
-    sqlite="""
-        insert into event (id, type, subject, body, relay_at)
-        select value->>'id', value->>'type', value->>'subject', value->>'body', :now
-        from json_each(:messages)
-    """,
-    postgresql="""
-        insert into event (id, type, subject, body, relay_at)
-        select id, type, subject, body, cast(:now as timestamptz)
-        from json_to_recordset(cast(:messages as json))
-            as told (id text, type text, subject text, body text)
-    """,
-)
-
-# The end of a PostgreSQL statement that writes what the events tell of, too: its ``told`` has them.
-INSERT_TOLD = """
-    insert into event (id, type, subject, body, relay_at)
-    select id, type, subject, body, cast(:now as timestamptz) from told
+# What the statement before has logged: SQLite gives positions in a row
+# (https://sqlite.org/lang_corefunc.html#changes).
+HOLD_LOGGED_ON_SQLITE = """
+    insert into outbox (position, relay_at)
+    select position, :held_until from event
+    where position > (select seq - changes() from sqlite_sequence where name = 'event')
+"""
+# Parts of a PostgreSQL statement: its ``told`` has the events, and it may write more.
+LOG_TOLD_ON_POSTGRESQL = """
+    log as (
+        insert into event (id, type, subject, body) select id, type, subject, body from told
+        returning position
+    ),
+    held as (
+        insert into outbox (position, relay_at)
+        select position, cast(:held_until as timestamptz) from log
+    )
 """
 
+INSERT_EVENTS = Sql(
+    sqlite=(
+        """
+        insert into event (id, type, subject, body)
+        select value->>'id', value->>'type', value->>'subject', value->>'body'
+        from json_each(:messages)
+        """,
+        HOLD_LOGGED_ON_SQLITE,
+    ),
+    postgresql=f"""
+        with told as (
+            select * from json_to_recordset(cast(:messages as json))
+                as message (id text, type text, subject text, body text)
+        ),
+        {LOG_TOLD_ON_POSTGRESQL}
+        select 1 as written
+    """,  # noqa: S608 - our own words, no input
+)
+
 CLAIM_EVENTS = Sql(
-    sqlite="""
-        update event set relay_at = :held_until
+    sqlite=(
+        """
+        update outbox set relay_at = :held_until
         where position in (
-            select position from event
-            where settled_at is null and relay_at <= :now
+            select position from outbox where relay_at <= :now
             order by relay_at, position limit :limit
         )
-        returning position, id, type, subject, body, publications
-    """,
+        """,
+        # Should another's hold end at this very microsecond, its events are published twice.
+        """
+        select id, type, subject, body, publications
+        from outbox join event using (position)
+        where relay_at = :held_until order by position
+        """,
+    ),
     postgresql="""
-        update event set relay_at = :held_until
-        where position in (
-            select position from event
-            where settled_at is null and relay_at <= :now
-            order by relay_at, position limit :limit
-            for update skip locked
+        with claimed as (
+            update outbox set relay_at = :held_until
+            where position in (
+                select position from outbox where relay_at <= :now
+                order by relay_at, position limit :limit
+                for update skip locked
+            )
+            returning position, publications
         )
-        returning position, id, type, subject, body, publications
+        select id, type, subject, body, publications
+        from claimed join event using (position) order by position
     """,
 )
 
-# A relay may mark events while a consumer closes the same ones: on PostgreSQL both lock them in one
-# order, for else they would wait for each other in a circle, a second at a time.
+# Relays may mark or let go of events while a consumer settles the same ones: on PostgreSQL all lock
+# them in one order, for else they would wait for each other in a circle, a second at a time.
 UPDATE_PUBLISHED = Sql(
     sqlite="""
-        update event
+        update outbox
         set published_at = published.value->>'published_at', publications = publications + 1,
             relay_at = published.value->>'again_at'
         from json_each(:published) as published
-        where event.position = published.value->>'position' and settled_at is null
+        join event on event.id = published.value->>'event_id'
+        where outbox.position = event.position
     """,
     postgresql="""
         with published as (
-            select event.position, told.published_at, told.again_at
+            select outbox.position, told.published_at, told.again_at
             from json_to_recordset(cast(:published as json))
-                as told (position bigint, published_at timestamptz, again_at timestamptz)
-            join event on event.position = told.position
-            where event.settled_at is null
-            order by event.position for update of event
+                as told (event_id text, published_at timestamptz, again_at timestamptz)
+            join event on id = event_id join outbox using (position)
+            order by position for update of outbox
         )
-        update event
+        update outbox
         set published_at = published.published_at, publications = publications + 1,
             relay_at = published.again_at
         from published
-        where event.position = published.position
+        where outbox.position = published.position
     """,
 )
 
 UPDATE_LET_GO = Sql(
     sqlite="""
-        update event set relay_at = :now
-        where position in (select value from json_each(:positions))
+        update outbox set relay_at = :now
+        where position in (
+            select position from json_each(:ids) join event on event.id = json_each.value
+        )
     """,
     postgresql="""
         with left_over as (
-            select position from event
-            where position in (
-                select cast(value as bigint) from json_array_elements_text(cast(:positions as json))
-            )
-            order by position for update
+            select outbox.position
+            from json_array_elements_text(cast(:ids as json)) as told (event_id)
+            join event on id = event_id join outbox using (position)
+            order by position for update of outbox
         )
-        update event set relay_at = :now
+        update outbox set relay_at = :now
         from left_over
-        where event.position = left_over.position
+        where outbox.position = left_over.position
     """,
 )
 
-UPDATE_SETTLED = Sql(
+DELETE_SETTLED = Sql(
     sqlite="""
-        update event set settled_at = :now
-        where settled_at is null and id in (select value from json_each(:ids))
+        delete from outbox
+        where position in (
+            select position from json_each(:ids) join event on event.id = json_each.value
+        )
     """,
     postgresql="""
-        with ended as (
-            select position from event
-            where settled_at is null
-                and id in (select value from json_array_elements_text(cast(:ids as json)))
-            order by position for update
+        with settled as (
+            select outbox.position
+            from json_array_elements_text(cast(:ids as json)) as told (event_id)
+            join event on id = event_id join outbox using (position)
+            order by position for update of outbox
         )
-        update event set settled_at = :now
-        from ended
-        where event.position = ended.position
+        delete from outbox using settled where outbox.position = settled.position
     """,
 )
 
@@ -152,14 +186,14 @@ UPDATE_SETTLED = Sql(
 class _Published:
     """An event that the broker has, and when to publish it again if it is still open then."""
 
-    position: int
+    event_id: str
     published_at: datetime.datetime
     again_at: datetime.datetime
 
 
 @dataclass
 class Outbox:
-    """The event log of a database, and the relay that carries it to a broker.
+    """The event log of a database, what is open of it, and the relay that carries it to a broker.
 
     ``again_after`` is how long after its publication an event that is still open is published
     again: well above the time that a message may spend on its way, retries included.
@@ -167,19 +201,27 @@ class Outbox:
 
     database: Database
     again_after: datetime.timedelta
-    _appended: asyncio.Event = field(default_factory=asyncio.Event)
+    _held: deque[tuple[Message, datetime.datetime]] = field(default_factory=deque)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def append(self, connection: Connection, messages: Sequence[Message]) -> None:
         """Write events into the log, in the transaction of the change that they tell of."""
+        held_until = self.held_until()
         await connection.execute(
             INSERT_EVENTS,
-            {"messages": [as_row(message) for message in messages], "now": utc_now()},
+            {"messages": [as_row(message) for message in messages], "held_until": held_until},
         )
-        connection.after_commit(self.wake)
+        connection.after_commit(partial(self.hand_over, messages, held_until))
 
-    def wake(self) -> None:
-        """Have relayed at once what came into the log by ``INSERT_TOLD``, once it is committed."""
-        self._appended.set()
+    def held_until(self) -> datetime.datetime:
+        """Return until when an event that is written now is left to our own relay."""
+        return utc_now() + HOLD
+
+    def hand_over(self, messages: Sequence[Message], held_until: datetime.datetime) -> None:
+        """Have our own relay publish at once what was written with this hold, and committed."""
+        room = MOST_HELD - len(self._held)
+        self._held.extend((message, held_until) for message in messages[:room])
+        self._news.set()
 
     async def told_of(self, connection: Connection, subject: str) -> list[str]:
         """Return the bodies of all events of a subject, oldest first."""
@@ -191,75 +233,97 @@ class Outbox:
 
     async def settle(self, connection: Connection, ids: Sequence[str]) -> None:
         """Close events: they are recorded, or set aside for a person. Unknown ids are no error."""
-        await connection.execute(UPDATE_SETTLED, {"ids": list(ids), "now": utc_now()})
+        await connection.execute(DELETE_SETTLED, {"ids": list(ids)})
 
     async def relay(self, broker: Broker, lifecycle: Lifecycle) -> None:
-        """Publish what is due until asked to stop; a service.
+        """Publish what is held and what is due until asked to stop, and then what is still held.
 
-        Any number of relays may run over one log.
+        A service; any number of relays may run over one outbox.
 
         Raises:
             Unavailable: the database or the broker is away; what was in hand is published again.
         """
         async with broker.publishing() as publish:
-            unmarked: list[_Published] = []
+            unmarked: deque[_Published] = deque()
+            look_at = time.monotonic()
             try:
-                while not lifecycle.stopping:
-                    self._appended.clear()
-                    batch = await self._claim()
+                while self._held or not lifecycle.stopping:
+                    self._news.clear()
+                    batch: list[tuple[Message, int]] = []
+                    if time.monotonic() >= look_at:
+                        batch = await self._claim()
+                        look_at = time.monotonic() + (0 if len(batch) == BATCH else LOOK_SECONDS)
+                    batch += self._take_held()
                     unmarked += await self._publish(batch, publish)
                     lifecycle.up()
-                    if unmarked and utc_now() - unmarked[0].published_at > MARK_AFTER:
-                        await self._mark(unmarked)
+                    await self._mark_in_passing(unmarked)
                     if len(batch) < BATCH:
                         with lifecycle.until_stop():
                             await self._wait_for_company(batch)
             finally:
                 with anyio.CancelScope(shield=True):
-                    await self._mark(unmarked)
+                    await self._mark(list(unmarked))
 
-    async def _wait_for_company(self, batch: Sequence[Row]) -> None:
+    async def _wait_for_company(self, batch: Sequence[object]) -> None:
         """Wait until there is something to publish, and then a moment for more."""
         if not batch:
             with anyio.move_on_after(LOOK_SECONDS):
-                await self._appended.wait()
+                await self._news.wait()
         await anyio.sleep(GATHER_SECONDS)
 
-    async def _claim(self) -> list[Row]:
+    def _take_held(self) -> list[tuple[Message, int]]:
+        """Take from memory what this process has written and still holds."""
+        now = utc_now()
+        taken = [self._held.popleft() for _ in range(min(BATCH, len(self._held)))]
+        return [(message, 0) for message, held_until in taken if held_until > now]
+
+    async def _claim(self) -> list[tuple[Message, int]]:
+        """Take from the outbox what is due, each with how often it was published before."""
         now = utc_now()
         values = {"now": now, "held_until": now + HOLD, "limit": BATCH}
         rows = await again_if_lost(partial(self.database.at_once, CLAIM_EVENTS, values))
-        return sorted(rows, key=lambda row: int(row["position"]))
+        return [
+            (Message(row["id"], row["type"], row["subject"], row["body"]), row["publications"])
+            for row in rows
+        ]
 
-    async def _publish(self, batch: Sequence[Row], publish: Publish) -> list[_Published]:
+    async def _publish(
+        self, batch: Sequence[tuple[Message, int]], publish: Publish
+    ) -> list[_Published]:
         """Publish a batch, and return what of it the broker has; an empty one asks if it is there.
 
         What the broker does not have is let go, to be published again at once.
         """
         stored: set[str] = set()
         try:
-            stored = await publish(
-                [Message(row["id"], row["type"], row["subject"], row["body"]) for row in batch]
-            )
+            stored = await publish([message for message, _ in batch])
         finally:
-            left = [row["position"] for row in batch if row["id"] not in stored]
+            left = [message.id for message, _ in batch if message.id not in stored]
             if left:
-                values = {"positions": left, "now": utc_now()}
+                values = {"ids": left, "now": utc_now()}
                 with anyio.CancelScope(shield=True):
                     await again_if_lost(partial(self.database.at_once, UPDATE_LET_GO, values))
         now = utc_now()
         return [
-            _Published(row["position"], now, now + self._again_after(row["publications"]))
-            for row in batch
-            if row["id"] in stored
+            _Published(message.id, now, now + self._again_after(publications))
+            for message, publications in batch
+            if message.id in stored
         ]
 
-    async def _mark(self, published: list[_Published]) -> None:
-        """Mark what is still open as published, and forget all of it."""
+    async def _mark_in_passing(self, unmarked: deque[_Published]) -> None:
+        """Mark, now and then, what consumers have had the time to settle."""
+        now = utc_now()
+        if unmarked and now - unmarked[0].published_at > 2 * MARK_AFTER:
+            ripe: list[_Published] = []
+            while unmarked and now - unmarked[0].published_at > MARK_AFTER:
+                ripe.append(unmarked.popleft())
+            await self._mark(ripe)
+
+    async def _mark(self, published: Sequence[_Published]) -> None:
+        """Mark what is still open as published, and put it off."""
         if published:
             values = {"published": [as_row(one) for one in published]}
-            published.clear()
-            # A consumer may close the same events at this very moment.
+            # A consumer may settle the same events at this very moment.
             await again_if_lost(partial(self.database.at_once, UPDATE_PUBLISHED, values))
 
     def _again_after(self, publications: int) -> datetime.timedelta:

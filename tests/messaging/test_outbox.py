@@ -12,7 +12,7 @@ from clinic.database import Database, Dialect
 from clinic.messaging.broker import BrokerUnavailable, Publish, Receive
 from clinic.messaging.embedded import EmbeddedBroker
 from clinic.messaging.message import Message
-from clinic.messaging.outbox import Outbox
+from clinic.messaging.outbox import LOOK_SECONDS, Outbox
 from clinic.supervisor import Patience, Service, Supervisor
 from tests.messaging.test_broker import message
 from tests.timing import PATIENCE_SECONDS
@@ -20,7 +20,9 @@ from tests.timing import PATIENCE_SECONDS
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
 
 AGAIN_AFTER = timedelta(hours=1)
-SELECT_UNPUBLISHED = "select count(*) as unpublished from event where published_at is null"
+SELECT_UNPUBLISHED = "select count(*) as unpublished from outbox where published_at is null"
+# As if time had passed.
+HOLD_NOTHING = "update outbox set relay_at = '2025-01-01T00:00:00+00:00'"
 
 
 @pytest.fixture
@@ -90,6 +92,57 @@ async def test_an_event_is_relayed_as_soon_as_it_is_committed(
         await until_all_queued(database, 1)
 
 
+async def test_what_one_process_holds_no_other_publishes_until_the_hold_ends(
+    database: Database, broker: EmbeddedBroker
+) -> None:
+    here, there = Outbox(database, AGAIN_AFTER), Outbox(database, AGAIN_AFTER)
+    await append(here, 1, 2)  # and its process dies
+    async with relaying(Service("there", partial(there.relay, broker))):
+        await append(there, 3)
+        await until_all_queued(database, 1)
+        await anyio.sleep(2 * LOOK_SECONDS)
+        assert await queued(database) == ["id-3"]
+        async with database.transaction() as connection:
+            await connection.execute(HOLD_NOTHING + " where position < 3")
+        await until_all_queued(database, 3)
+    assert await queued(database) == ["id-3", "id-1", "id-2"]
+
+
+async def test_what_is_more_than_can_be_held_becomes_due(
+    database: Database, broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinic.messaging.outbox.MOST_HELD", 3)
+    monkeypatch.setattr("clinic.messaging.outbox.HOLD", timedelta(seconds=2))
+    monkeypatch.setattr("clinic.messaging.outbox.MARK_AFTER", timedelta(seconds=0.1))
+    outbox = Outbox(database, AGAIN_AFTER)
+    await append(outbox, 1, 2)
+    await append(outbox, 3, 4, 5)
+    assert len(outbox._held) == 3
+    async with relaying(Service("relay", partial(outbox.relay, broker))):
+        await until_all_queued(database, 5)
+    assert sorted(await queued(database)) == [message(number).id for number in range(1, 6)]
+
+
+async def test_what_was_held_for_too_long_is_left_to_whoever_finds_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinic.messaging.outbox.HOLD", timedelta(seconds=-1))
+    outbox = Outbox(database, AGAIN_AFTER)
+    await append(outbox, 1)
+    assert outbox._take_held() == []
+    assert [one.id for one, _ in await outbox._claim()] == ["id-1"]
+
+
+async def test_a_relay_that_is_asked_to_stop_publishes_what_is_held_first(
+    database: Database, broker: EmbeddedBroker
+) -> None:
+    outbox = Outbox(database, AGAIN_AFTER)
+    await append(outbox, *range(1000))
+    async with relaying(Service("relay", partial(outbox.relay, broker))):
+        await until_all_queued(database, 1)
+    assert len(await queued(database)) == 1000
+
+
 async def test_what_is_settled_in_time_is_not_marked(
     database: Database, broker: EmbeddedBroker
 ) -> None:
@@ -104,15 +157,9 @@ async def test_what_is_settled_in_time_is_not_marked(
                 await anyio.sleep(0.005)
     async with database.snapshot() as connection:
         rows = await connection.fetch_all(
-            "select publications, settled_at is null as open from event order by position"
+            "select id, publications from outbox join event using (position) order by id"
         )
-    assert [(row["publications"], bool(row["open"])) for row in rows] == [
-        (0, False),
-        (0, False),
-        (0, False),
-        (1, True),
-        (1, True),
-    ]
+    assert [tuple(row.values()) for row in rows] == [("id-3", 1), ("id-4", 1)]
 
 
 async def test_an_event_of_a_change_that_is_rolled_back_does_not_exist(database: Database) -> None:
@@ -192,6 +239,8 @@ async def test_relay_and_consumer_do_not_wait_for_each_other_in_a_circle(
         while batch := await outbox._claim():
             await outbox._mark(await outbox._publish(batch, publish))
 
+    async with database.transaction() as connection:
+        await connection.execute(HOLD_NOTHING)
     with anyio.fail_after(PATIENCE_SECONDS):
         async with anyio.create_task_group() as tasks:
             for task in (record, mark, mark):

@@ -51,7 +51,7 @@ def test_killed_between_commit_and_publish(tmp_path: Path) -> None:
             assert all(clinic.book(number).status_code == 201 for number in range(5))
             until(lambda: "relay failed" in clinic.log)
             clinic.kill()
-        assert execute(tmp_path, "select count(*) from event where published_at is null") == [(5,)]
+        assert execute(tmp_path, "select count(*) from outbox where published_at is null") == [(5,)]
     with running(tmp_path, **QUICK) as clinic:
         counted(clinic, booked=5)
 
@@ -59,11 +59,11 @@ def test_killed_between_commit_and_publish(tmp_path: Path) -> None:
 def test_killed_between_publish_and_the_mark(tmp_path: Path) -> None:
     # Without a consumer, which would settle the events before they need a mark.
     with running(tmp_path, "--role", "api", **QUICK) as clinic:
-        with refused(tmp_path, "update of published_at on event"):
+        with refused(tmp_path, "update of published_at on outbox"):
             assert all(clinic.book(number).status_code == 201 for number in range(5))
             until(lambda: "relay failed" in clinic.log)
             clinic.kill()
-        assert execute(tmp_path, "select count(*) from event where published_at is null") == [(5,)]
+        assert execute(tmp_path, "select count(*) from outbox where published_at is null") == [(5,)]
     with running(tmp_path, **QUICK) as clinic:
         counted(clinic, booked=5)
 
