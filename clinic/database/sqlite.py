@@ -58,6 +58,9 @@ class _Connection(sqlite3.Connection):
         # A booking that was confirmed survives a power cut: the default for WAL elsewhere is not
         # to sync each commit (https://sqlite.org/pragma.html#pragma_synchronous).
         self.execute("pragma synchronous = full")
+        # Or a large sort goes into a file in one of the system's folders, of which a container with
+        # a read-only root has none: https://sqlite.org/tempfiles.html
+        self.execute("pragma temp_store = memory")
         self.row_factory = sqlite3.Row
 
 

@@ -1,6 +1,10 @@
 -- The event log is never altered. Which of its events are not settled yet, and when a relay may
 -- publish them, is kept beside it, in rows that are small and go when a consumer has settled them:
 -- to update an event was to write all of it anew, with an entry in each of its indexes.
+--
+-- To rename a table SQLite wants a place for temporary files, of which a container with a read-only
+-- root has none.
+pragma temp_store = memory;
 create table if not exists outbox (
     -- The event's. No foreign key: both are written in one go, and events are never deleted.
     position integer primary key,
