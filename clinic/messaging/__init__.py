@@ -4,7 +4,7 @@
 ``message.py``            an event in its envelope
 ``broker.py``             what every broker promises
 ``embedded.py``           the broker that lives in the clinic's own database
-``rabbitmq.py``           the broker on a RabbitMQ server
+``rabbitmq/``             the broker on a RabbitMQ server
 ``topology.py``           what stands on that server: queues, exchanges, arguments
 ``outbox.py``             the event log, and the relay that publishes from it
 ``settlement.py``         what becomes of a message that was tried: the whole retry policy

@@ -1,6 +1,6 @@
 """What stands on a RabbitMQ server: queues, exchanges, their arguments, and what headers tell.
 
-All of it pure; ``rabbitmq.py`` does with it what is to be done.
+All of it pure; ``rabbitmq`` does with it what is to be done.
 """
 
 import re

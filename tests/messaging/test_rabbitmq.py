@@ -16,22 +16,24 @@ import anyio
 import anyio.to_thread
 import pytest
 from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.channel import Channel
 
 from clinic.analytics.queries import Days
 from clinic.analytics.recording import record
 from clinic.analytics.report import report
 from clinic.database import Database, migrate, open_database
-from clinic.messaging import rabbitmq
 from clinic.messaging.broker import BrokerUnavailable
 from clinic.messaging.consumer import Consumer
 from clinic.messaging.message import Message
 from clinic.messaging.outbox import Outbox
-from clinic.messaging.rabbitmq import (
+from clinic.messaging.rabbitmq import RabbitBroker, connection
+from clinic.messaging.rabbitmq.connection import (
     FAREWELL_SECONDS,
-    PUBLISH_SECONDS,
     STEP_SECONDS,
-    RabbitBroker,
+    close,
+    open_channel,
 )
+from clinic.messaging.rabbitmq.publishing import PUBLISH_SECONDS, Publisher
 from clinic.messaging.topology import HEARTBEAT_SECONDS, QueueType
 from clinic.supervisor import Patience, Service, Supervisor
 from tests.analytics.test_report import booked
@@ -269,37 +271,96 @@ async def test_a_line_that_swallows_everything_is_noticed(
     server.delete_vhost("partition")
 
 
-async def test_a_session_that_stored_a_batch_in_part_says_so_and_is_over(
-    vhost: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@asynccontextmanager
+async def publisher(vhost: str, queue: str) -> AsyncIterator[tuple[Publisher, Channel]]:
+    """A session that publishes into a queue of the test's own choice."""
+    async with open_channel(vhost, topology(QueueType.QUORUM), "test") as channel:
+        assert isinstance(channel, Channel)
+        yield Publisher(channel, queue), channel
+
+
+async def test_a_session_that_stored_a_batch_in_part_says_so_and_is_over(vhost: str) -> None:
     """So a broker that blocks amid a batch is noticed as soon as one that blocks before."""
-    publish_one = rabbitmq.publish_one
+    async with publisher(vhost, "small") as (session, channel):
+        full: dict[str, Any] = {"x-max-length": 2, "x-overflow": "reject-publish"}
+        await channel.queue_declare("small", arguments=full)
+        assert await session.publish([message(1)]) == {"id-1"}
+        assert await session.publish([message(number) for number in (2, 3, 4)]) == {"id-2"}
+        with pytest.raises(BrokerUnavailable, match="does not take"):
+            await session.publish([message(5)])
+    async with publisher(vhost, "small") as (session, _):
+        with pytest.raises(BrokerUnavailable, match="does not take"):
+            await session.publish([message(6)])
 
-    async def but_the_second(channel: AbstractChannel, queue: str, message: Message) -> None:
-        if message.id == "id-2":
-            raise BrokerUnavailable("not confirmed")
-        await publish_one(channel, queue, message)
 
-    monkeypatch.setattr(rabbitmq, "publish_one", but_the_second)
+async def test_what_fits_no_queue_is_not_stored(vhost: str) -> None:
+    async with publisher(vhost, "nowhere") as (session, _):
+        with pytest.raises(BrokerUnavailable, match="does not take"):
+            await session.publish([message(number) for number in range(50)])
+
+
+async def test_what_has_no_id_is_not_lost_where_it_fits_no_queue(vhost: str) -> None:
+    nameless = Message("", "", "", "{}")
     async with RabbitBroker(vhost, topology(QueueType.QUORUM)).publishing() as send:
-        assert await send([message(number) for number in (1, 2, 3)]) == {"id-1", "id-3"}
-        with pytest.raises(BrokerUnavailable, match="not confirmed"):
-            await send([message(4)])
-    async with RabbitBroker(vhost, topology(QueueType.QUORUM)).publishing() as send:
-        assert await send([message(4)]) == {"id-4"}
+        await send([nameless])
+    connection = await aiormq.connect(vhost)
+    channel = await connection.channel()
+    async with RabbitBroker(vhost, topology(QueueType.QUORUM)).consuming(5) as receive:
+        (delivery,) = await take(receive, 1)
+        await channel.queue_delete("rmq-not-solved")
+        with pytest.raises(BrokerUnavailable, match="does not take"):
+            await delivery.not_solved("unreadable")
+    async with RabbitBroker(vhost, topology(QueueType.QUORUM)).consuming(5) as receive:
+        (delivery,) = await take(receive, 1)
+        assert delivery.message.body == "{}"
+    await connection.close()
+
+
+async def test_a_channel_that_ends_takes_no_confirmation_for_granted(vhost: str) -> None:
+    async with publisher(vhost, "rmq-for-retries") as (session, channel):
+
+        async def publish_on() -> None:
+            with pytest.raises(BrokerUnavailable):
+                while True:
+                    await session.publish([message(number) for number in range(500)])
+
+        with anyio.fail_after(PATIENCE_SECONDS):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(publish_on)
+                await anyio.sleep(0.1)
+                with pytest.raises(aiormq.exceptions.ChannelClosed):
+                    await channel.exchange_declare("rmx-for-retries", exchange_type="topic")
+
+
+async def test_a_session_keeps_no_account_of_what_is_confirmed(vhost: str) -> None:
+    async with publisher(vhost, "rmq-for-retries") as (session, channel):
+        for start in range(0, 3000, 1000):
+            messages = [message(number) for number in range(start, start + 1000)]
+            assert await session.publish(messages) == {one.id for one in messages}
+        assert not channel.confirmations
+        assert not channel.message_id_delivery_tag
+
+
+async def test_a_body_of_many_frames_arrives_whole(vhost: str) -> None:
+    broker = RabbitBroker(vhost, topology(QueueType.QUORUM))
+    large = Message("large", "t", "s", "ж" * 300_000)
+    empty = Message("empty", "t", "s", "")
+    async with broker.publishing() as send:
+        assert await send([large, empty, message(1)]) == {"large", "empty", "id-1"}
+    async with broker.consuming(5) as receive:
+        assert [one.message for one in await take(receive, 3)] == [large, empty, message(1)]
 
 
 async def test_a_connection_that_failed_gets_no_long_farewell(
     vhost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    close = rabbitmq.close
     allowed: list[float] = []
 
-    async def closing(connection: AbstractConnection, seconds: float) -> None:
+    async def closing(rabbit_connection: AbstractConnection, seconds: float) -> None:
         allowed.append(seconds)
-        await close(connection, seconds)
+        await close(rabbit_connection, seconds)
 
-    monkeypatch.setattr(rabbitmq, "close", closing)
+    monkeypatch.setattr(connection, "close", closing)
     broker = RabbitBroker(vhost, topology(QueueType.QUORUM))
     async with broker.publishing():
         pass

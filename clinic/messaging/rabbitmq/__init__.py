@@ -1,0 +1,56 @@
+"""The broker on RabbitMQ 3.10 to 4.x, by aiormq; nobody else imports that.
+
+========================  ========================================================================
+``__init__.py``           the broker: which sessions there are, and what each is made of
+``connection.py``         connections and channels, deadlines, and every failure in our words
+``publishing.py``         publish many at once, each confirmed
+``consuming.py``          what has arrived, and what of it is not settled yet
+========================  ========================================================================
+
+Each session has connections of its own. Every wait for the broker has a deadline, since aiormq has
+none, and whatever it raises becomes ``BrokerUnavailable``: the service ends with that, and is
+started again by its supervisor until the broker is back.
+
+A broker that went silent is noticed within 20 s (``topology.HEARTBEAT_SECONDS``), one that does not
+confirm after ``PUBLISH_SECONDS`` and ``FAREWELL_SECONDS``, everything else at once.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from clinic.messaging.broker import Publish, Receive
+from clinic.messaging.rabbitmq.connection import open_channel
+from clinic.messaging.rabbitmq.consuming import Session
+from clinic.messaging.rabbitmq.publishing import Publisher
+from clinic.messaging.topology import Topology
+
+
+@dataclass(frozen=True)
+class RabbitBroker:
+    """The broker on a RabbitMQ server; see ``Broker`` for what it promises."""
+
+    url: str
+    topology: Topology
+
+    @asynccontextmanager
+    async def publishing(self) -> AsyncIterator[Publish]:
+        """Keep the promise of ``Broker.publishing``."""
+        async with open_channel(self.url, self.topology, "publisher") as channel:
+            yield Publisher(channel, self.topology.main).publish
+
+    @asynccontextmanager
+    async def consuming(self, limit: int) -> AsyncIterator[Receive]:
+        """Keep the promise of ``Broker.consuming``."""
+        # A connection that publishes is blocked when the server runs out of memory or disk; what
+        # consumes must go on then, for it is what makes room.
+        async with (
+            open_channel(self.url, self.topology, "consumer") as channel,
+            open_channel(self.url, self.topology, "set aside") as aside,
+        ):
+            session = Session(channel, aside, self.topology, limit)
+            await session.begin()
+            try:
+                yield session.receive
+            finally:
+                await session.end()
