@@ -143,6 +143,8 @@ UPDATE_PUBLISHED = Sql(
     """,
 )
 
+SELECT_ANY_OPEN = "select position from outbox where relay_at <= :until limit 1"
+
 UPDATE_LET_GO = Sql(
     sqlite="""
         update outbox set relay_at = :now
@@ -253,7 +255,7 @@ class Outbox:
                     if time.monotonic() >= look_at:
                         batch = await self._claim()
                         look_at = time.monotonic() + (0 if len(batch) == BATCH else LOOK_SECONDS)
-                    batch += self._take_held()
+                    batch += self._take_held(BATCH - len(batch))
                     unmarked += await self._publish(batch, publish)
                     lifecycle.up()
                     await self._mark_in_passing(unmarked)
@@ -262,7 +264,8 @@ class Outbox:
                             await self._wait_for_company(batch)
             finally:
                 with anyio.CancelScope(shield=True):
-                    await self._mark(list(unmarked))
+                    while unmarked:
+                        await self._mark(some_of(unmarked, published_until=utc_now()))
 
     async def _wait_for_company(self, batch: Sequence[object]) -> None:
         """Wait until there is something to publish, and then a moment for more."""
@@ -271,10 +274,10 @@ class Outbox:
                 await self._news.wait()
         await anyio.sleep(GATHER_SECONDS)
 
-    def _take_held(self) -> list[tuple[Message, int]]:
+    def _take_held(self, limit: int) -> list[tuple[Message, int]]:
         """Take from memory what this process has written and still holds."""
         now = utc_now()
-        taken = [self._held.popleft() for _ in range(min(BATCH, len(self._held)))]
+        taken = [self._held.popleft() for _ in range(min(limit, len(self._held)))]
         return [(message, 0) for message, held_until in taken if held_until > now]
 
     async def _claim(self) -> list[tuple[Message, int]]:
@@ -311,13 +314,13 @@ class Outbox:
         ]
 
     async def _mark_in_passing(self, unmarked: deque[_Published]) -> None:
-        """Mark, now and then, what consumers have had the time to settle."""
+        """Mark what consumers have had the time to settle, some at a time, if any of it is open."""
         now = utc_now()
-        if unmarked and now - unmarked[0].published_at > 2 * MARK_AFTER:
-            ripe: list[_Published] = []
-            while unmarked and now - unmarked[0].published_at > MARK_AFTER:
-                ripe.append(unmarked.popleft())
-            await self._mark(ripe)
+        if unmarked and unmarked[0].published_at < now - 2 * MARK_AFTER:
+            ripe = some_of(unmarked, published_until=now - MARK_AFTER)
+            # Each was held for no longer than this when it was published.
+            if await self.database.look(SELECT_ANY_OPEN, {"until": now - MARK_AFTER + HOLD}):
+                await self._mark(ripe)
 
     async def _mark(self, published: Sequence[_Published]) -> None:
         """Mark what is still open as published, and put it off."""
@@ -328,3 +331,11 @@ class Outbox:
 
     def _again_after(self, publications: int) -> datetime.timedelta:
         return self.again_after * (1 << min(publications, MOST_DOUBLINGS))
+
+
+def some_of(unmarked: deque[_Published], *, published_until: datetime.datetime) -> list[_Published]:
+    """Take the first that were published until then: a batch, for more would hold up bookings."""
+    taken: list[_Published] = []
+    while unmarked and len(taken) < BATCH and unmarked[0].published_at <= published_until:
+        taken.append(unmarked.popleft())
+    return taken
