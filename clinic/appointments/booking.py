@@ -27,10 +27,12 @@ from clinic.appointments.queries import (
     insert_overriding,
     lock_places,
     select_in_the_way,
+    wanted_and_told,
 )
 from clinic.appointments.requests import Booking
-from clinic.database import Connection, LostRace, StatementRefused, again_if_lost, utc_now
+from clinic.database import Connection, LostRace, Row, StatementRefused, again_if_lost, utc_now
 from clinic.events import numbered
+from clinic.messaging.message import Message
 from clinic.supervisor import Lifecycle, Unavailable
 
 # More in one transaction make nobody faster, and those who come late wait longer.
@@ -54,6 +56,14 @@ class Confirmation:
     created: bool
 
 
+@dataclass(slots=True)
+class _Ready:
+    """A booking's event, to which the number is yet to come, and what is to be written of both."""
+
+    told: Message
+    row: Row
+
+
 @dataclass(eq=False, slots=True)
 class _Waiting:
     """A booking that waits to be written."""
@@ -62,10 +72,16 @@ class _Waiting:
     slot: Slot
     key: IdempotencyKey | None
     answer: asyncio.Future[Confirmation]
+    ready: _Ready | None = None
+    """What is to be written, of one that asks for nothing special."""
 
     @property
     def overriding(self) -> bool:
         return self.booking.override
+
+    @property
+    def ordinary(self) -> bool:
+        return self.key is None and not self.overriding
 
     def is_booked_as(self, found: Appointment) -> bool:
         """Tell whether this very booking stands in the book."""
@@ -117,7 +133,12 @@ class Writer:
             raise Crowded("too many bookings wait to be written")
         slot = slot_of(booking, self.desk.visit_minutes)
         answer: asyncio.Future[Confirmation] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(booking, slot, key, answer))
+        waiting = _Waiting(booking, slot, key, answer)
+        if waiting.ordinary:
+            # Now, while others are being written, and not when its own turn has come.
+            told = self.desk.told_unnumbered(waiting.made(1))
+            waiting.ready = _Ready(told, wanted_and_told(booking, slot, told))
+        self._waiting.append(waiting)
         self._news.set()
         try:
             return await answer
@@ -164,8 +185,7 @@ class Writer:
 
     async def _write(self, batch: Sequence[_Waiting]) -> None:
         """Write a batch, and tell each who waits what became of it."""
-        ordinary = all(one.key is None and not one.overriding for one in batch)
-        if ordinary:
+        if all(one.ready for one in batch):
             batch = await self._write_as(self._book_at_once, batch)
         if batch:
             await self._write_as(self._transact, batch)
@@ -196,15 +216,11 @@ class Writer:
     async def _book_at_once(self, batch: Sequence[_Waiting]) -> _Outcomes:
         """Book what is free in one trip to the database; leave what something is in the way of."""
         chosen, _ = _apart(batch)
-        told = [self.desk.told_unnumbered(one.made(1)) for one in chosen]
+        ready = [one.ready for one in chosen if one.ready]
         held_until = self.desk.outbox.held_until()
-        ids = await insert_free_and_tell(
-            self.desk.database,
-            [(one.booking, one.slot, message) for one, message in zip(chosen, told, strict=True)],
-            held_until,
-        )
+        ids = await insert_free_and_tell(self.desk.database, [one.row for one in ready], held_until)
         self.desk.outbox.hand_over(
-            [numbered(told[place], appointment_id) for place, appointment_id in ids.items()],
+            [numbered(ready[place].told, appointment_id) for place, appointment_id in ids.items()],
             held_until,
         )
         return {

@@ -19,10 +19,16 @@ COLUMNS = """
 
 _WANTED = """
     wanted as (
-        select * from json_to_recordset(cast(:bookings as json)) as booking (
-            place int, patient_name text, patient_key text, office_number text, doctor_name text,
-            date_time timestamp, duration_minutes int, end_time timestamp,
-            event_id text, event_type text, event_subject text, event_body text
+        select * from rows from (
+            json_to_recordset(cast(:bookings as json)) as (
+                patient_name text, patient_key text, office_number text, doctor_name text,
+                date_time timestamp, duration_minutes int, end_time timestamp,
+                event_id text, event_type text, event_subject text, event_body text
+            )
+        ) with ordinality as booking (
+            patient_name, patient_key, office_number, doctor_name,
+            date_time, duration_minutes, end_time,
+            event_id, event_type, event_subject, event_body, number
         )
     )
 """
@@ -113,7 +119,7 @@ INSERT_FREE_AND_TELL = Sql(
         """,  # noqa: S608 - our own words, no input
         HOLD_LOGGED_ON_SQLITE,
         f"""
-        select value->>'place' as place, made.id as appointment_id from {_MADE_ON_SQLITE}
+        select key as place, made.id as appointment_id from {_MADE_ON_SQLITE}
         """,  # noqa: S608 - our own words, no input
     ),
     postgresql=f"""
@@ -121,7 +127,7 @@ INSERT_FREE_AND_TELL = Sql(
         made as ({_INSERT_WANTED} returning id, office_number, date_time),
         told as (
             select
-                place, made.id as appointment_id, event_id as id, event_type as type,
+                number - 1 as place, made.id as appointment_id, event_id as id, event_type as type,
                 replace(event_subject, :number_to_come, cast(made.id as text)) as subject,
                 replace(event_body, :number_to_come, cast(made.id as text)) as body
             from wanted join made using (office_number, date_time)
@@ -174,8 +180,9 @@ async def insert_free(
 
     No two of the slots may overlap.
     """
-    wanted = [_wanted(booking, slot) for booking, slot in bookings]
-    rows = await connection.fetch_all(INSERT_FREE, {"bookings": wanted})
+    rows = await connection.fetch_all(
+        INSERT_FREE, {"bookings": [wanted(booking, slot) for booking, slot in bookings]}
+    )
     made = {(row["office_number"], as_wall_clock(row["date_time"])): row["id"] for row in rows}
     found = {}
     for place, (_, slot) in enumerate(bookings):
@@ -185,33 +192,22 @@ async def insert_free(
 
 
 async def insert_free_and_tell(
-    database: Database,
-    bookings: Sequence[tuple[Booking, Slot, Message]],
-    held_until: datetime.datetime,
+    database: Database, wanted: Sequence[Row], held_until: datetime.datetime
 ) -> dict[int, int]:
-    """Do the same at once with the events, in whose messages the number is yet to come.
+    """Do the same at once with the events, whose messages get the number that comes.
 
-    The events are held for our own relay until then; see ``Outbox.hand_over``.
+    ``wanted`` are rows of ``wanted_and_told``. The events are held for our own relay until then;
+    see ``Outbox.hand_over``.
     """
-    wanted = [
-        _wanted(booking, slot)
-        | {
-            "place": place,
-            "event_id": message.id,
-            "event_type": message.type,
-            "event_subject": message.subject,
-            "event_body": message.body,
-        }
-        for place, (booking, slot, message) in enumerate(bookings)
-    ]
     rows = await database.at_once(
         INSERT_FREE_AND_TELL,
-        {"bookings": wanted, "held_until": held_until, "number_to_come": NUMBER_TO_COME},
+        {"bookings": list(wanted), "held_until": held_until, "number_to_come": NUMBER_TO_COME},
     )
     return {row["place"]: row["appointment_id"] for row in rows}
 
 
-def _wanted(booking: Booking, slot: Slot) -> dict[str, object]:
+def wanted(booking: Booking, slot: Slot) -> dict[str, object]:
+    """Return what is to be written of a booking."""
     return {
         "patient_name": booking.patient_name,
         "patient_key": patient_key(booking.patient_name),
@@ -220,6 +216,16 @@ def _wanted(booking: Booking, slot: Slot) -> dict[str, object]:
         "date_time": slot.date_time,
         "duration_minutes": slot.duration_minutes,
         "end_time": slot.end_time,
+    }
+
+
+def wanted_and_told(booking: Booking, slot: Slot, told: Message) -> Row:
+    """Return what is to be written of a booking and of its event."""
+    return wanted(booking, slot) | {
+        "event_id": told.id,
+        "event_type": told.type,
+        "event_subject": told.subject,
+        "event_body": told.body,
     }
 
 

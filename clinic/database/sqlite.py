@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import anyio
 import databases
 import databases.core
+from pydantic_core import to_json
 
 from clinic.database.connection import (
     DatabaseUnavailable,
@@ -159,15 +159,9 @@ class SQLite:
 
     def encode(self, value: object) -> object:
         """Return times as ``times.py`` says, and rows as JSON text."""
-        if isinstance(value, datetime.datetime):
-            if value.tzinfo is None:
-                return wall_clock_text(value)
-            return value.astimezone(datetime.UTC).isoformat(timespec="microseconds")
-        if isinstance(value, datetime.date):
-            return value.isoformat()
         if isinstance(value, list | dict):
-            return json.dumps(value, default=self.encode, ensure_ascii=False)
-        return value
+            return to_json(plain(value)).decode()
+        return plain(value)
 
     def translate(self, error: Exception) -> Exception | None:
         """Tell a file that cannot be used now from a statement that is wrong."""
@@ -183,6 +177,21 @@ class SQLite:
         return StatementRefused(
             kind, str(error) if isinstance(error, sqlite3.IntegrityError) else ""
         )
+
+
+def plain(value: Any) -> Any:
+    """Return a value with all times in it as text."""
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, datetime.datetime):
+        if value.tzinfo is None:
+            return wall_clock_text(value)
+        return value.astimezone(datetime.UTC).isoformat(timespec="microseconds")
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    return value
 
 
 def fetch_last(
