@@ -31,6 +31,13 @@ class Demand:
     postgres: float
     rabbit: float
 
+    def __sub__(self, other: "Demand") -> "Demand":
+        return Demand(
+            max(0.0, self.clinic - other.clinic),
+            max(0.0, self.postgres - other.postgres),
+            max(0.0, self.rabbit - other.rabbit),
+        )
+
     def __str__(self) -> str:
         return f"{self.clinic:.0f} + {self.postgres:.0f} + {self.rabbit:.0f}"
 
@@ -64,26 +71,22 @@ class Meter:
         return Demand(*((after - before) / events * 1e6 for after, before in spent))
 
 
-def booking(bench: Bench) -> Demand:
-    """Book, with the relay at rest."""
+def booking(bench: Bench, amqp: str) -> tuple[Demand, float]:
+    """Book, and relay what was booked if there is a broker; return what wrk took, too, in us."""
     database = bench.database()
-    with bench.clinic("--role", "api", DATABASE_URL=database, AMQP_URL=NO_BROKER) as clinic:
+    with bench.clinic("--role", "api", DATABASE_URL=database, AMQP_URL=amqp) as clinic:
         most(clinic.url, 32, 1)
+        until(lambda: all_relayed(database, amqp), clinic, poll=SPARSELY)
         before, meter = ask(database, fill.BOOKED)[0], Meter(bench, clinic)
-        most(clinic.url, 32, 3)
-        return meter.demand(ask(database, fill.BOOKED)[0] - before)
+        load = most(clinic.url, 32, 3)
+        until(lambda: all_relayed(database, amqp), clinic, poll=SPARSELY)
+        demand = meter.demand(ask(database, fill.BOOKED)[0] - before)
+        return demand, load.generator_share / load.rate * 1e6
 
 
-def relaying(bench: Bench) -> Demand:
-    """Relay, with nothing else to do."""
-    database = bench.database()
-    with bench.clinic("--role", "api", DATABASE_URL=database, AMQP_URL=bench.vhost()) as clinic:
-        clinic.process.send_signal(signal.SIGSTOP)
-        fill.events(database, messages(EVENTS), published=False)
-        meter = Meter(bench, clinic)
-        clinic.process.send_signal(signal.SIGCONT)
-        until(lambda: ask(database, fill.OPEN)[0] == 0, clinic, poll=SPARSELY)
-        return meter.demand(EVENTS)
+def all_relayed(database: str, amqp: str) -> bool:
+    """Tell whether nothing is left that a relay could publish."""
+    return amqp == NO_BROKER or ask(database, fill.OPEN)[0] == 0
 
 
 def recording(bench: Bench) -> Demand:
@@ -103,7 +106,11 @@ def recording(bench: Bench) -> Demand:
 
 def demands(bench: Bench) -> Iterator[Line]:
     """What one event takes of a core in the clinic, in PostgreSQL and in RabbitMQ."""
-    found = {"book": booking(bench), "relay": relaying(bench), "record": recording(bench)}
+    book, generator = booking(bench, NO_BROKER)
+    # What is relayed at once is what this process has just booked: no other load has it do that.
+    relayed, _ = booking(bench, bench.vhost())
+    found = {"book": book, "relay": relayed - book, "record": recording(bench)}
+    bench.figures["generator"] = generator
     bench.figures["demands"] = {
         name: [demand.clinic, demand.postgres, demand.rabbit] for name, demand in found.items()
     }

@@ -187,6 +187,16 @@ def backlog(database: str) -> int:
     return int(booked - recorded)
 
 
+def usual_backlog(database: str) -> float:
+    """Return how many there are in the middle of several looks: they come and go in batches."""
+
+    def look() -> int:
+        time.sleep(STEADY_SECONDS * 0.01)
+        return backlog(database)
+
+    return middle([look() for _ in range(9)])
+
+
 def now(database: str) -> str:
     """Return the database's time, as text for a statement."""
     return str(ask(database, "select now()")[0])
@@ -220,13 +230,16 @@ def sustained(bench: Bench, burst: float) -> float:
 def keeps_pace(clinic: Program, database: str, rate: float) -> float:
     """Return the rate that was booked if counting kept pace with it, and else 0."""
     load = start_paced(clinic.url, rate, STEADY_SECONDS)
+    time.sleep(STEADY_SECONDS * 0.3)
+    early = usual_backlog(database)
     time.sleep(STEADY_SECONDS * 0.4)
-    early = backlog(database)
-    time.sleep(STEADY_SECONDS * 0.5)
-    late = backlog(database)
+    late = usual_backlog(database)
     reached = finish_paced(load).rate
     drain(clinic, database)
-    print(f"  {rate:.0f}/s: {early} and {late} behind, {reached:.0f}/s booked", file=sys.stderr)
+    print(
+        f"  {rate:.0f}/s: {early:.0f} and {late:.0f} behind, {reached:.0f}/s booked",
+        file=sys.stderr,
+    )
     in_pace = late - early <= SLACK and late <= reached / 4 + SLACK
     return reached if in_pace else 0.0
 

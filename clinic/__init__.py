@@ -4,7 +4,7 @@ A booking's way, which is also an order to read in::
 
     HTTP ── validate ── book ──┐ one transaction for all that wait: appointments and their events
                                ▼
-                       event log (= outbox) ── relay ──▶ main queue ── consumer ──▶ recorded once
+                       event log and outbox ── relay ──▶ main queue ── consumer ──▶ recorded once
                                                            ▲              │ failed
                                                       TTL  │              ▼
                                                            └─ dead letter ┤

@@ -5,6 +5,7 @@ The format is https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/format
 """
 
 import datetime
+import functools
 import json
 import zoneinfo
 from typing import Annotated, Literal
@@ -37,6 +38,8 @@ EventType = Literal[
 """What happened: booked; its patient's name corrected; given to another doctor (or none); moved to
 another time, office or duration; a step back to booked; and each status that it came to."""
 
+BOOKED: EventType = "appointment.booked"
+
 Status = Literal["booked", "arrived", "done", "no_show", "cancelled"]
 """How far an appointment has come."""
 
@@ -65,6 +68,7 @@ OLDER_REASON = (
 )
 
 
+@functools.cache
 def _known_zone(name: str) -> str:
     try:
         zoneinfo.ZoneInfo(name)

@@ -31,7 +31,7 @@ from clinic.appointments.queries import (
 )
 from clinic.appointments.requests import Booking
 from clinic.database import Connection, LostRace, Row, StatementRefused, again_if_lost, utc_now
-from clinic.events import numbered
+from clinic.events import BOOKED, numbered
 from clinic.messaging.message import Message
 from clinic.supervisor import Lifecycle, Unavailable
 
@@ -265,7 +265,7 @@ class Writer:
             if len(pending) == len(before):
                 raise LostRace("what was in the way went away in between")
         if made:
-            await self.desk.tell(connection, [("appointment.booked", one) for one in made])
+            await self.desk.tell(connection, [(BOOKED, one) for one in made])
         return outcomes
 
     async def _in_the_way_of(self, connection: Connection, left: Sequence[_Waiting]) -> _Outcomes:
@@ -285,7 +285,7 @@ class Writer:
             if one.is_booked_as(found):
                 return Confirmation(found.id, created=False)
         made = one.made(await insert_overriding(connection, one.booking, one.slot))
-        await self.desk.tell(connection, [("appointment.booked", made)])
+        await self.desk.tell(connection, [(BOOKED, made)])
         return Confirmation(made.id, created=True)
 
     async def _answered_before(

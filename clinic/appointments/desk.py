@@ -10,7 +10,7 @@ from clinic.appointments.appointment import Appointment, NoSuchAppointment
 from clinic.appointments.occupancy import OFFERS, OpeningHours, Slot, SlotTaken, free_times
 from clinic.appointments.queries import select_appointment, select_in_the_way, select_taken
 from clinic.database import Connection, Database, utc_now
-from clinic.events import EventType, subject_of, tell
+from clinic.events import BOOKED, EventType, subject_of, tell
 from clinic.messaging.message import Message
 from clinic.messaging.outbox import Outbox
 
@@ -43,7 +43,7 @@ class Desk:
 
     def told_unnumbered(self, booked: Appointment) -> Message:
         """Return the first event of an appointment that is numbered as both are written."""
-        return tell("appointment.booked", booked.facts(self.zone.key), utc_now()).unnumbered()
+        return tell(BOOKED, booked.facts(self.zone.key), utc_now()).unnumbered()
 
     async def told_of(self, appointment_id: int) -> list[str]:
         """Return all events of an appointment as JSON, oldest first.

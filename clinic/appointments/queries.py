@@ -8,7 +8,7 @@ from clinic.appointments.appointment import LONGEST, Appointment
 from clinic.appointments.occupancy import Slot
 from clinic.appointments.requests import Booking
 from clinic.database import Connection, Database, Row, Sql, as_row, as_wall_clock
-from clinic.events import NUMBER_TO_COME
+from clinic.events import BOOKED, NUMBER_TO_COME, subject_of
 from clinic.messaging.message import Message
 from clinic.messaging.outbox import HOLD_LOGGED_ON_SQLITE, LOG_TOLD_ON_POSTGRESQL
 
@@ -23,12 +23,11 @@ _WANTED = """
             json_to_recordset(cast(:bookings as json)) as (
                 patient_name text, patient_key text, office_number text, doctor_name text,
                 date_time timestamp, duration_minutes int, end_time timestamp,
-                event_id text, event_type text, event_subject text, event_body text
+                event_id text, event_body text
             )
         ) with ordinality as booking (
             patient_name, patient_key, office_number, doctor_name,
-            date_time, duration_minutes, end_time,
-            event_id, event_type, event_subject, event_body, number
+            date_time, duration_minutes, end_time, event_id, event_body, number
         )
     )
 """
@@ -112,8 +111,7 @@ INSERT_FREE_AND_TELL = Sql(
         f"""
         insert into event (id, type, subject, body)
         select
-            value->>'event_id', value->>'event_type',
-            replace(value->>'event_subject', :number_to_come, made.id),
+            value->>'event_id', :event_type, replace(:event_subject, :number_to_come, made.id),
             replace(value->>'event_body', :number_to_come, made.id)
         from {_MADE_ON_SQLITE} order by key
         """,  # noqa: S608 - our own words, no input
@@ -127,8 +125,9 @@ INSERT_FREE_AND_TELL = Sql(
         made as ({_INSERT_WANTED} returning id, office_number, date_time),
         told as (
             select
-                number - 1 as place, made.id as appointment_id, event_id as id, event_type as type,
-                replace(event_subject, :number_to_come, cast(made.id as text)) as subject,
+                number - 1 as place, made.id as appointment_id, event_id as id,
+                cast(:event_type as text) as type,
+                replace(:event_subject, :number_to_come, cast(made.id as text)) as subject,
                 replace(event_body, :number_to_come, cast(made.id as text)) as body
             from wanted join made using (office_number, date_time)
         ),
@@ -201,7 +200,13 @@ async def insert_free_and_tell(
     """
     rows = await database.at_once(
         INSERT_FREE_AND_TELL,
-        {"bookings": list(wanted), "held_until": held_until, "number_to_come": NUMBER_TO_COME},
+        {
+            "bookings": list(wanted),
+            "event_type": BOOKED,
+            "event_subject": subject_of(NUMBER_TO_COME),
+            "number_to_come": NUMBER_TO_COME,
+            "held_until": held_until,
+        },
     )
     return {row["place"]: row["appointment_id"] for row in rows}
 
@@ -223,8 +228,6 @@ def wanted_and_told(booking: Booking, slot: Slot, told: Message) -> Row:
     """Return what is to be written of a booking and of its event."""
     return wanted(booking, slot) | {
         "event_id": told.id,
-        "event_type": told.type,
-        "event_subject": told.subject,
         "event_body": told.body,
     }
 
