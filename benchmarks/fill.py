@@ -54,7 +54,7 @@ SETTLED_EVENTS = """
     from generate_series(1, {count}) as n
 """
 
-INSERT_EVENT = "insert into event (id, type, subject, body) values (%s, %s, %s, %s)"
+COPY_EVENTS = "copy event (id, type, subject, body) from stdin"
 INSERT_OPEN = """
     insert into outbox (position, relay_at, published_at, publications)
     select position, now() + {published} * interval '1 hour', {published_at}, {published} from event
@@ -193,7 +193,9 @@ def events(database_url: str, messages: Sequence[Message], *, published: bool) -
     rows = [(message.id, message.type, message.subject, message.body) for message in messages]
     how = {"published": int(published), "published_at": "now()" if published else "null"}
     with psycopg.connect(database_url) as connection:
-        connection.cursor().executemany(INSERT_EVENT, rows)
+        with connection.cursor().copy(COPY_EVENTS) as copy:
+            for row in rows:
+                copy.write_row(row)
         connection.execute(INSERT_OPEN.format(**how).encode())
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("vacuum (analyze)")

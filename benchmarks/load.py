@@ -42,12 +42,15 @@ def most(url: str, connections: int, seconds: float, *, post: bool = True) -> Lo
     return dataclasses.replace(load, generator_share=used / seconds)
 
 
-def start_paced(url: str, rate: float, seconds: float) -> subprocess.Popen[str]:
+def start_paced(
+    url: str, rate: float, seconds: float, answer_ms: float = 0.0
+) -> subprocess.Popen[str]:
     """Start to book at about a rate, by connections that rest at random in between.
 
-    It takes a fifth of what a constant rate takes, and leaves the rest to what is measured.
+    It takes a fifth of what a constant rate takes, and leaves the rest to what is measured. An
+    answer is expected to take so long; if it takes longer, the rate is lower.
     """
-    pause = round(1000 * PACED_CONNECTIONS / rate)
+    pause = max(1, round(1000 * PACED_CONNECTIONS / rate - answer_ms))
     command = _wrk(url, PACED_CONNECTIONS, seconds, [str(next_slot()), str(pause)])
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import fill
-from benchmarks.load import finish_paced, most, settle_down, start_paced, steady
+from benchmarks.load import Load, finish_paced, most, settle_down, start_paced, steady
 from benchmarks.programs import BenchFailed, run
 from benchmarks.rounds import interleaved, middle, ratio
 from benchmarks.servers import Bench, Program, ask, until
@@ -21,7 +21,7 @@ from clinic.messaging.message import Message
 
 EVENTS = 5_000
 # The relay's last some seconds, for it to mark what nobody settles, too.
-EVENTS_TO_RELAY = 20_000
+EVENTS_TO_RELAY = 80_000
 # Peers are slower: as many would take minutes.
 EVENTS_FOR_PEERS = 800
 # A consumer and its peers are asked how far they are so often; counting takes a millisecond.
@@ -160,10 +160,9 @@ DRAIN_SECONDS = 60.0
 STEADY_SECONDS = 4.0
 # What the consumer may be behind at a constant rate without that being a growth: two batches.
 SLACK = 200
-# From the rate at which a burst was worked off, one step up after the other for as long as it goes
-# well, or down until it does.
-STEP = 1.12
+FIRST_STEP, STEP = 0.75, 1.12
 MOST_STEPS = 9
+MOST_FAILURES = 2
 
 
 @contextlib.contextmanager
@@ -213,35 +212,40 @@ def worked_off(bench: Bench) -> float:
 
 
 def sustained(bench: Bench, burst: float) -> float:
-    """Return the highest rate tried at which booking and counting keep pace with the load."""
+    """Return the highest rate reached at which booking and counting keep pace with the load.
+
+    Upwards step by step from below the rate at which a burst was worked off, until two tries in a
+    row fail: one may have met with a stall of the disk.
+    """
+    best, failures, answer_ms = 0.0, 0, 0.0
     with whole_clinic(bench) as (clinic, database):
-        best = keeps_pace(clinic, database, burst)
-        step = STEP if best else 1 / STEP
-        for number in range(1, MOST_STEPS):
-            reached = keeps_pace(clinic, database, burst * step**number)
-            best = max(best, reached)
-            if bool(reached) == (step < 1):
+        for number in range(MOST_STEPS):
+            rate = FIRST_STEP * burst * STEP**number
+            load, in_pace = try_pace(clinic, database, rate, answer_ms)
+            answer_ms = load.p50_ms
+            failures = 0 if in_pace else failures + 1
+            best = max(best, load.rate) if in_pace else best
+            if failures == MOST_FAILURES:
                 break
     if not best:
         raise BenchFailed("at no rate that was tried does the backlog stop growing")
     return best
 
 
-def keeps_pace(clinic: Program, database: str, rate: float) -> float:
-    """Return the rate that was booked if counting kept pace with it, and else 0."""
-    load = start_paced(clinic.url, rate, STEADY_SECONDS)
+def try_pace(clinic: Program, database: str, rate: float, answer_ms: float) -> tuple[Load, bool]:
+    """Return what a load at about this rate met with, and whether counting kept pace with it."""
+    load = start_paced(clinic.url, rate, STEADY_SECONDS, answer_ms)
     time.sleep(STEADY_SECONDS * 0.3)
     early = usual_backlog(database)
     time.sleep(STEADY_SECONDS * 0.4)
     late = usual_backlog(database)
-    reached = finish_paced(load).rate
+    reached = finish_paced(load)
     drain(clinic, database)
     print(
-        f"  {rate:.0f}/s: {early:.0f} and {late:.0f} behind, {reached:.0f}/s booked",
+        f"  {rate:.0f}/s: {early:.0f} and {late:.0f} behind, {reached.rate:.0f}/s booked",
         file=sys.stderr,
     )
-    in_pace = late - early <= SLACK and late <= reached / 4 + SLACK
-    return reached if in_pace else 0.0
+    return reached, late - early <= SLACK and late <= reached.rate / 4 + SLACK
 
 
 def together(bench: Bench) -> Iterator[Line]:

@@ -314,13 +314,14 @@ class Outbox:
         ]
 
     async def _mark_in_passing(self, unmarked: deque[_Published]) -> None:
-        """Mark what consumers have had the time to settle, some at a time, if any of it is open."""
+        """Mark what consumers have had the time to settle, if any of it is still open."""
         now = utc_now()
         if unmarked and unmarked[0].published_at < now - 2 * MARK_AFTER:
-            ripe = some_of(unmarked, published_until=now - MARK_AFTER)
-            # Each was held for no longer than this when it was published.
-            if await self.database.look(SELECT_ANY_OPEN, {"until": now - MARK_AFTER + HOLD}):
-                await self._mark(ripe)
+            # None of it was held for longer when it was published.
+            any_open = await self.database.look(SELECT_ANY_OPEN, {"until": now - MARK_AFTER + HOLD})
+            while ripe := some_of(unmarked, published_until=now - MARK_AFTER):
+                if any_open:
+                    await self._mark(ripe)
 
     async def _mark(self, published: Sequence[_Published]) -> None:
         """Mark what is still open as published, and put it off."""
