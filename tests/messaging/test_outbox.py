@@ -162,6 +162,20 @@ async def test_what_is_settled_in_time_is_not_marked(
     assert [tuple(row.values()) for row in rows] == [("id-3", 1), ("id-4", 1)]
 
 
+async def test_an_idle_relay_marks_all_it_has_published_before_its_hold_ends(
+    database: Database, broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would be published again."""
+    monkeypatch.setattr("clinic.messaging.outbox.BATCH", 10)
+    monkeypatch.setattr("clinic.messaging.outbox.HOLD", timedelta(seconds=8))
+    outbox = Outbox(database, AGAIN_AFTER)
+    await append(outbox, *range(500))
+    async with relaying(Service("relay", partial(outbox.relay, broker))):
+        await until_all_published(database)
+        await anyio.sleep(2 * LOOK_SECONDS)
+    assert len(await queued(database)) == 500
+
+
 async def test_an_event_of_a_change_that_is_rolled_back_does_not_exist(database: Database) -> None:
     outbox = Outbox(database, AGAIN_AFTER)
     with pytest.raises(ZeroDivisionError):
