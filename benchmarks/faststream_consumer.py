@@ -13,7 +13,7 @@ from benchmarks.recorded_table import insert_recorded
 
 engine = create_async_engine(os.environ["DATABASE_URL"])
 # As many at a time as ours asks for.
-broker = RabbitBroker(os.environ["AMQP_URL"], default_channel=Channel(prefetch_count=200))
+broker = RabbitBroker(os.environ["AMQP_URL"], default_channel=Channel(prefetch_count=500))
 app = FastStream(broker)
 
 

@@ -11,7 +11,7 @@ import aiormq
 import uvloop
 from aiormq.abc import DeliveredMessage
 
-PREFETCH = 200
+PREFETCH = 500
 QUEUE = "rmq-for-retries"
 
 
