@@ -28,6 +28,10 @@ CONNECT_SECONDS = 5.0
 ACQUIRE_SECONDS = 5.0
 # Firewalls forget connections on which nothing is said; asyncpg's own pools go by the same time.
 IDLE_SECONDS = 300.0
+# PostgreSQL plans a prepared statement for tables as large as they are at that time, and keeps to
+# that until somebody analyzes them: up to a minute, in which a new clinic may book 100,000 times,
+# and read the whole event log for each batch that is settled. So plans are made anew this often.
+PLANS_SECONDS = 5.0
 # How long a statement may take. Without it a server that is frozen holds its clients for ever, and
 # not even cancelling gets them out (STACK 4).
 STATEMENT_SECONDS = 10.0
@@ -78,6 +82,7 @@ class PostgreSQL:
             reset=leave_as_it_is,
         )
         self._idle: list[tuple[databases.core.Connection, float]] = []
+        self._planned: dict[databases.core.Connection, float] = {}
         self._turns = anyio.Semaphore(MOST_CONNECTIONS)
 
     async def open(self) -> None:
@@ -115,13 +120,25 @@ class PostgreSQL:
                 time.monotonic() - since < IDLE_SECONDS
                 and not connection.raw_connection.is_closed()
             ):
+                await self._plan_anew(connection)
                 return connection
             await self._cut(connection)
         connection = databases.core.Connection(self._database, self._database._backend)  # noqa: SLF001
         # Cancelled in the middle, databases would never give the connection back (STACK 3).
         with anyio.CancelScope(shield=True), anyio.fail_after(CONNECT_SECONDS):
             await connection.__aenter__()
+        self._planned[connection] = time.monotonic()
         return connection
+
+    async def _plan_anew(self, connection: databases.core.Connection) -> None:
+        now = time.monotonic()
+        if now - self._planned[connection] > PLANS_SECONDS:
+            self._planned[connection] = now
+            try:
+                await connection.raw_connection.execute("discard plans")
+            except BaseException:
+                await self._cut(connection)
+                raise
 
     def keep(self, connection: databases.core.Connection) -> bool:
         """Keep a connection for the next one who asks: there is room for all there may be."""
@@ -137,6 +154,7 @@ class PostgreSQL:
             self._turns.release()
 
     async def _cut(self, connection: databases.core.Connection) -> None:
+        self._planned.pop(connection, None)
         connection.raw_connection.terminate()
         with contextlib.suppress(Exception), closing_deadline():
             await connection.__aexit__()

@@ -191,3 +191,26 @@ async def test_a_connection_caught_in_the_act_of_dying_is_an_outage() -> None:
     engine = PostgreSQL("postgresql://clinic@127.0.0.1:1/clinic", "PostgreSQL")
     error = asyncpg.InternalClientError("cannot switch to state 12")
     assert isinstance(engine.translate(error), DatabaseUnavailable)
+
+
+async def test_plans_follow_tables_that_grow(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinic.database.postgresql.PLANS_SECONDS", 0.0)
+    statement = """
+        select type from event
+        where id in (select value from json_array_elements_text(cast(:ids as json)))
+    """
+    for _ in range(10):  # more than PostgreSQL takes to settle on one plan
+        await database.look(statement, {"ids": []})
+    async with database.transaction() as connection:
+        await connection.execute(
+            "insert into event (id, type, subject, body) select 'grown-' || n, 't', 's', "
+            "json_build_array(repeat('a', 600)) from generate_series(1, 20000) as n"
+        )
+    async with database.transaction() as connection:
+        await connection.fetch_all(statement, {"ids": ["grown-1"]})
+        rows = await connection.fetch_all(
+            "select seq_tup_read from pg_stat_xact_user_tables where relname = 'event'"
+        )
+    assert rows[0]["seq_tup_read"] == 0

@@ -9,7 +9,7 @@ import pytest
 
 from clinic.database import Connection, Database
 from clinic.messaging.broker import Broker
-from clinic.messaging.consumer import Consumer
+from clinic.messaging.consumer import BATCH, Consumer
 from clinic.messaging.embedded import EmbeddedBroker
 from clinic.messaging.message import Message, Unreadable
 from clinic.messaging.outbox import Outbox
@@ -147,7 +147,7 @@ async def test_at_a_drain_the_batch_in_hand_is_finished_and_the_rest_given_back(
         await anyio.sleep(0.2)
         finished.extend(messages)
 
-    await publish(broker, *range(300))
+    await publish(broker, *range(3 * BATCH))
     supervisor = Supervisor(
         [Service("consumer", Consumer(broker, outbox, slow, death_limit=0).run)],
         grace_seconds=PATIENCE_SECONDS,
@@ -156,8 +156,8 @@ async def test_at_a_drain_the_batch_in_hand_is_finished_and_the_rest_given_back(
         tasks.start_soon(supervisor.run)
         await started.wait()
         supervisor.stop()
-    assert len(finished) == 100
-    assert await waiting(database) == 200
-    async with broker.consuming(200) as receive, anyio.create_task_group():
+    assert len(finished) == BATCH
+    assert await waiting(database) == 2 * BATCH
+    async with broker.consuming(2 * BATCH) as receive, anyio.create_task_group():
         with anyio.fail_after(SLACK_SECONDS):
-            assert len(await receive()) == 200
+            assert len(await receive()) == 2 * BATCH

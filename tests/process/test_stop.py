@@ -9,6 +9,7 @@ import pytest
 
 from clinic.settings import Settings
 from tests.process.clinic import running, until
+from tests.process.test_kill import execute
 from tests.timing import SLACK_SECONDS
 
 GRACE_SECONDS: float = Settings.model_fields["grace_seconds"].default
@@ -23,6 +24,14 @@ def test_a_signal_stops_in_order(tmp_path: Path, number: signal.Signals) -> None
         assert clinic.wait(GRACE_SECONDS + SLACK_SECONDS) == 0
         assert "Traceback" not in clinic.log
         assert "ERROR" not in clinic.log
+
+
+def test_what_was_booked_is_published_before_the_end(tmp_path: Path) -> None:
+    """Or it would wait for its hold to end, and the next start for it."""
+    with running(tmp_path, "--role", "api") as clinic:
+        assert all(clinic.book(number).status_code == 201 for number in range(20))
+        assert clinic.stop() == 0
+    assert execute(tmp_path, "select count(*) from message") == [(20,)]
 
 
 def half_a_booking(port: int) -> tuple[socket.socket, bytes]:
