@@ -252,7 +252,7 @@ class Outbox:
                 while self._held or not lifecycle.stopping:
                     self._news.clear()
                     batch: list[tuple[Message, int]] = []
-                    if time.monotonic() >= look_at:
+                    if time.monotonic() >= look_at and not lifecycle.stopping:
                         batch = await self._claim()
                         look_at = time.monotonic() + (0 if len(batch) == BATCH else LOOK_SECONDS)
                     batch += self._take_held(BATCH - len(batch))
@@ -265,7 +265,7 @@ class Outbox:
             finally:
                 with anyio.CancelScope(shield=True):
                     while unmarked:
-                        await self._mark(some_of(unmarked, published_until=utc_now()))
+                        await self._mark(some_of(unmarked))
 
     async def _wait_for_company(self, batch: Sequence[object]) -> None:
         """Wait until there is something to publish, and then a moment for more."""
@@ -334,9 +334,13 @@ class Outbox:
         return self.again_after * (1 << min(publications, MOST_DOUBLINGS))
 
 
-def some_of(unmarked: deque[_Published], *, published_until: datetime.datetime) -> list[_Published]:
-    """Take the first that were published until then: a batch, for more would hold up bookings."""
+def some_of(
+    unmarked: deque[_Published], published_until: datetime.datetime | None = None
+) -> list[_Published]:
+    """Take the first, or the first until then: a batch, for more would hold up bookings."""
     taken: list[_Published] = []
-    while unmarked and len(taken) < BATCH and unmarked[0].published_at <= published_until:
+    while unmarked and len(taken) < BATCH:
+        if published_until is not None and unmarked[0].published_at > published_until:
+            break
         taken.append(unmarked.popleft())
     return taken

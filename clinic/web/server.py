@@ -142,7 +142,7 @@ class _HeadWithBody:
         self._transport.close()
 
     def _let_go(self) -> None:
-        if self._held:
+        if self._held and not self._transport.is_closing():
             held, self._held = self._held, b""
             self._transport.write(held)
 

@@ -1,3 +1,4 @@
+lock table event, outbox in access exclusive mode;
 alter table event
     add column if not exists relay_at timestamptz not null default now(),
     add column if not exists published_at timestamptz,

@@ -1,6 +1,9 @@
 -- The event log is never altered. Which of its events are not settled yet, and when a relay may
 -- publish them, is kept beside it, in rows that are small and go when a consumer has settled them:
 -- to update an event was to write all of it anew, with an entry in each of its indexes.
+--
+-- Nobody may write an event while what is open is copied: it would have no row, and never be published.
+lock table event in access exclusive mode;
 create table if not exists outbox (
     -- The event's. No foreign key: both are written by one statement, and events are never deleted.
     position bigint primary key,

@@ -8,7 +8,7 @@ from functools import partial
 import anyio
 import pytest
 
-from clinic.database import Database, Dialect
+from clinic.database import Database, Dialect, utc_now
 from clinic.messaging.broker import BrokerUnavailable, Publish, Receive
 from clinic.messaging.embedded import EmbeddedBroker
 from clinic.messaging.message import Message
@@ -174,6 +174,35 @@ async def test_an_idle_relay_marks_all_it_has_published_before_its_hold_ends(
         await until_all_published(database)
         await anyio.sleep(2 * LOOK_SECONDS)
     assert len(await queued(database)) == 500
+
+
+async def test_a_stop_waits_for_what_is_held_and_for_no_backlog(
+    database: Database, broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinic.messaging.outbox.BATCH", 10)
+    here, there = Outbox(database, AGAIN_AFTER), Outbox(database, AGAIN_AFTER)
+    await append(there, *range(3000))
+    async with database.transaction() as connection:
+        await connection.execute(HOLD_NOTHING)
+    async with relaying(Service("here", partial(here.relay, broker))):
+        await until_all_queued(database, 10)
+        await append(here, 3000)
+    found = await queued(database)
+    assert "id-3000" in found
+    assert len(found) < 3000
+
+
+async def test_a_clock_that_is_set_back_keeps_no_relay_from_its_end(
+    database: Database, broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = Outbox(database, AGAIN_AFTER)
+    await append(outbox, *range(3))
+    async with relaying(Service("relay", partial(outbox.relay, broker))):
+        await until_all_queued(database, 3)
+        await anyio.sleep(LOOK_SECONDS)
+        earlier = utc_now() - timedelta(hours=1)
+        monkeypatch.setattr("clinic.messaging.outbox.utc_now", lambda: earlier)
+    assert await unpublished(database) == 0
 
 
 async def test_an_event_of_a_change_that_is_rolled_back_does_not_exist(database: Database) -> None:

@@ -56,6 +56,12 @@ class _Batch:
         if not self._left and not self.known.done():
             self.known.set_result(None)
 
+    async def all_stored(self) -> None:
+        """Wait until all is known, and raise what aiormq says of the first that was not stored."""
+        await self.known
+        if self.failure:
+            raise self.failure
+
 
 @dataclass(slots=True)
 class _Confirmation:
@@ -106,13 +112,15 @@ class Publisher:
                 for start in range(0, len(messages), IN_A_ROW):
                     await self._send(messages[start : start + IN_A_ROW], headers or {}, batch)
                     await asyncio.sleep(0)
-                await batch.known
-                if batch.failure:
-                    raise batch.failure
+                await batch.all_stored()
         except BrokerUnavailable as failure:
             self._failure = failure
             if not batch.stored:
                 raise
+        except BaseException:
+            # What is on the wire, and under which number, is not known any more.
+            self._failure = BrokerUnavailable("publishing was broken off")
+            raise
         finally:
             batch.known.cancel()
         # What the broker has of a batch is to be written down, and then the session is over: with
