@@ -26,7 +26,7 @@ from clinic.messaging import consumer, outbox
 
 # So many in a run, and so long at least, that a relay gathers often in it.
 BOOKINGS = 12_000
-LEAST_SECONDS = 1.0
+LEAST_SECONDS = 2.0
 # A relay and a consumer take so many at once. Group commit is in the booking's own demand.
 BATCHES = {"relay": outbox.BATCH, "record": consumer.BATCH}
 STEPS = ("book", "relay", "record")
