@@ -40,8 +40,8 @@ def read_wall_clock(text: str, zone: zoneinfo.ZoneInfo) -> datetime.datetime:
 def exists(time: datetime.datetime, zone: zoneinfo.ZoneInfo) -> bool:
     """Tell whether the zone's clocks ever show a wall-clock time: a skipped one does not come back.
 
-    PEP 495, "Temporal Arithmetic and Comparison Operators": taken to be before a gap a time has the
-    smaller offset, taken to be before the repeated hour it has the larger one.
+    See PEP 495, "Mind the Gap!": of the two offsets that a time may have, the one by the rule
+    before the change is the smaller where clocks go forward, and the larger where they go back.
     """
     before, after = zone.utcoffset(time.replace(fold=0)), zone.utcoffset(time.replace(fold=1))
     return before is None or after is None or before >= after

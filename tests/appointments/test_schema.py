@@ -204,6 +204,22 @@ def test_an_override_is_refused_by_nothing_and_refuses_ordinary_ones(book: Book)
         book.update(reopened, "status = 'booked'")
 
 
+@pytest.mark.parametrize("place", range(3))
+def test_of_many_in_one_statement_each_is_judged_by_the_overrides(book: Book, place: int) -> None:
+    """PostgreSQL looks once for all of them (migrations/postgresql/0008.override_once.sql)."""
+    book.insert("10:00", 60, override_reason="r")
+    offices = ["B", "C", "D"]
+    offices[place] = "A"
+    begins, ends = span("10:30", 15)
+    rows = [f"('a', 'a', '{office}', '{begins}', 15, '{ends}')" for office in offices]
+    with refused("office_taken"):
+        book.execute(
+            "insert into appointment (patient_name, patient_key, office_number, date_time,"
+            f" duration_minutes, end_time) values {', '.join(rows)}"
+        )
+    assert book.count() == 1
+
+
 def test_whoever_was_overridden_may_arrive_and_leave_but_not_come_back(book: Book) -> None:
     one = book.insert("10:00", 30, doctor="1")
     over = book.insert("10:15", 30, doctor="1", override_reason="r")

@@ -71,11 +71,15 @@ async def until_all_published(database: Database) -> None:
             await anyio.sleep(0.005)
 
 
+@pytest.mark.parametrize("left_behind", [False, True])
 async def test_events_are_published_in_order_and_marked(
-    database: Database, broker: EmbeddedBroker
+    database: Database, broker: EmbeddedBroker, *, left_behind: bool
 ) -> None:
     outbox = Outbox(database, AGAIN_AFTER)
-    await append(outbox, *range(250))
+    await append(outbox if not left_behind else Outbox(database, AGAIN_AFTER), *range(250))
+    async with database.transaction() as connection:
+        if left_behind:
+            await connection.execute(HOLD_NOTHING)
     async with relaying(Service("relay", partial(outbox.relay, broker))):
         await until_all_published(database)
     assert await queued(database) == [message(number).id for number in range(250)]
@@ -218,7 +222,9 @@ async def test_two_relays_publish_each_event_once(
     database: Database, broker: EmbeddedBroker
 ) -> None:
     here, there = Outbox(database, AGAIN_AFTER), Outbox(database, AGAIN_AFTER)
-    await append(here, *range(500))
+    await append(Outbox(database, AGAIN_AFTER), *range(500))  # by a process that has died
+    async with database.transaction() as connection:
+        await connection.execute(HOLD_NOTHING)
     async with relaying(
         Service("here", partial(here.relay, broker)), Service("there", partial(there.relay, broker))
     ):
