@@ -3,6 +3,7 @@
 import datetime
 from dataclasses import asdict, fields
 
+from pydantic import TypeAdapter
 from sqlalchemy import BigInteger, Column, Date, DateTime, MetaData, String, Table
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.types import TypeEngine
@@ -16,6 +17,7 @@ TYPES: dict[object, TypeEngine[object]] = {
     datetime.datetime: DateTime(timezone=True),
 }
 
+EVENT = TypeAdapter(Event)
 TABLE = Table(
     "recorded",
     MetaData(),
@@ -26,6 +28,6 @@ TABLE = Table(
 
 def insert_recorded(body: str | bytes) -> Insert:
     """Return the statement that records an event once."""
-    row = asdict(recorded(Event.model_validate_json(body)))
+    row = asdict(recorded(EVENT.validate_json(body)))
     row["recorded_at"] = datetime.datetime.now(datetime.UTC)
     return insert(TABLE).values(row).on_conflict_do_nothing(index_elements=["event_id"])

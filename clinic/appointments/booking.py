@@ -136,7 +136,7 @@ class Writer:
         waiting = _Waiting(booking, slot, key, answer)
         if waiting.ordinary:
             # Now, while others are being written, and not when its own turn has come.
-            told = self.desk.told_unnumbered(waiting.made(1))
+            told = self.desk.told_unnumbered(slot)
             waiting.ready = _Ready(told, wanted_and_told(booking, slot, told))
         self._waiting.append(waiting)
         self._news.set()

@@ -1,6 +1,8 @@
 """What appointments over HTTP are, described: the operations, their answers, their problems."""
 
 import datetime
+import json
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -82,8 +84,9 @@ MORE_SENT = SENT | {
     "override": True,
     "reason": "an emergency",
 }
-HAPPENED = tell("appointment.booked", EXAMPLE.facts("Europe/Moscow"), BOOKED_AT).model_copy(
-    update={"id": "8e03978e-40d5-43e8-bc93-6894a57f9324"}
+HAPPENED = replace(
+    tell("appointment.booked", EXAMPLE.facts("Europe/Moscow"), BOOKED_AT),
+    id="8e03978e-40d5-43e8-bc93-6894a57f9324",
 )
 NEXT = f"/appointment?office_number=221B&limit=1&after={cursor(EXAMPLE.date_time, EXAMPLE.id)}"
 FEED = """\
@@ -277,7 +280,7 @@ HISTORY = one(
             status=HTTPStatus.OK,
             text="All that happened to it, oldest first, as CloudEvents 1.0.",
             contents={
-                JSON: Content(Event, {"events": [HAPPENED.model_dump(mode="json")]}, many=True)
+                JSON: Content(Event, {"events": [json.loads(HAPPENED.message().body)]}, many=True)
             },
         )
     ],

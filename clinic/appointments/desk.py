@@ -10,7 +10,7 @@ from clinic.appointments.appointment import Appointment, NoSuchAppointment
 from clinic.appointments.occupancy import OFFERS, OpeningHours, Slot, SlotTaken, free_times
 from clinic.appointments.queries import select_appointment, select_in_the_way, select_taken
 from clinic.database import Connection, Database, utc_now
-from clinic.events import BOOKED, EventType, subject_of, tell
+from clinic.events import BOOKED, AppointmentFacts, EventType, subject_of, tell
 from clinic.messaging.message import Message
 from clinic.messaging.outbox import Outbox
 
@@ -41,9 +41,20 @@ class Desk:
         events = [tell(kind, made.facts(self.zone.key), now) for kind, made in happened]
         await self.outbox.append(connection, [event.message() for event in events])
 
-    def told_unnumbered(self, booked: Appointment) -> Message:
-        """Return the first event of an appointment that is numbered as both are written."""
-        return tell(BOOKED, booked.facts(self.zone.key), utc_now()).unnumbered()
+    def told_unnumbered(self, slot: Slot) -> Message:
+        """Return the event that a slot is booked by an appointment which gets its number yet."""
+        facts = AppointmentFacts(
+            appointment_id=1,
+            version=1,
+            status="booked",
+            office_number=slot.office_number,
+            doctor_name=slot.doctor_name,
+            date_time=slot.date_time,
+            time_zone=self.zone.key,
+            duration_minutes=slot.duration_minutes,
+            override=False,
+        )
+        return tell(BOOKED, facts, utc_now()).unnumbered()
 
     async def told_of(self, appointment_id: int) -> list[str]:
         """Return all events of an appointment as JSON, oldest first.
@@ -68,7 +79,7 @@ class Desk:
         if len(taken) == MOST_TAKEN:
             horizon = taken[-1][0]  # nothing is known of what comes later
         offers = free_times(wanted, taken, self.hours, self.zone)
-        length = wanted.end_time - wanted.date_time
+        length = datetime.timedelta(minutes=wanted.duration_minutes)
         near = itertools.takewhile(lambda time: time + length <= horizon, offers)
         in_the_way = [one for _, one in found if one.id != besides]
         return SlotTaken(in_the_way, list(itertools.islice(near, OFFERS)))

@@ -19,17 +19,17 @@ TAKEN = frozenset({"office_taken", "doctor_taken"})
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """An office, and a doctor where one is named, from one wall-clock time up to another."""
+    """An office, and a doctor where one is named, from a wall-clock time on for so many minutes."""
 
     office_number: str
     doctor_name: str | None
     date_time: datetime.datetime
-    end_time: datetime.datetime
+    duration_minutes: int
 
     @property
-    def duration_minutes(self) -> int:
-        """How long it is."""
-        return (self.end_time - self.date_time) // datetime.timedelta(minutes=1)
+    def end_time(self) -> datetime.datetime:
+        """The wall-clock time up to which it lasts."""
+        return self.date_time + datetime.timedelta(minutes=self.duration_minutes)
 
     def overlaps(self, other: "Slot") -> bool:
         """Tell whether the two cannot both be had; back to back is no overlap."""
@@ -44,12 +44,11 @@ class Slot:
 
 def slot_of(booking: Booking, visit_minutes: int) -> Slot:
     """Return what a booking asks for; ``visit_minutes`` is how long one is that does not say."""
-    minutes = booking.duration_minutes or visit_minutes
     return Slot(
         booking.office_number,
         booking.doctor_name,
         booking.date_time,
-        booking.date_time + datetime.timedelta(minutes=minutes),
+        booking.duration_minutes or visit_minutes,
     )
 
 
@@ -59,7 +58,7 @@ def occupied_by(appointment: Appointment) -> Slot:
         appointment.office_number,
         appointment.doctor_name,
         appointment.date_time,
-        appointment.end_time,
+        appointment.duration_minutes,
     )
 
 
@@ -125,7 +124,7 @@ def free_times(
     opening hours, none is skipped by the zone's clocks, and no two of them overlap each other. A
     visit that is longer than a day's opening hours fits in nowhere.
     """
-    duration = wanted.end_time - wanted.date_time
+    duration = datetime.timedelta(minutes=wanted.duration_minutes)
     if duration > datetime.timedelta(minutes=hours.minutes):
         return
 

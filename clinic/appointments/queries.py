@@ -269,10 +269,7 @@ async def insert_overriding(connection: Connection, booking: Booking, slot: Slot
         returning id
         """,
         {
-            **as_row(slot),
-            "patient_name": booking.patient_name,
-            "patient_key": patient_key(booking.patient_name),
-            "duration_minutes": slot.duration_minutes,
+            **wanted(booking, slot),
             "override_reason": booking.reason,
         },
     )
@@ -308,7 +305,12 @@ async def select_in_the_way(
         SELECT_IN_THE_WAY,
         {
             "slots": [
-                as_row(slot) | {"place": place, "day_before": slot.date_time - LONGEST}
+                {
+                    **as_row(slot),
+                    "place": place,
+                    "day_before": slot.date_time - LONGEST,
+                    "end_time": slot.end_time,
+                }
                 for place, slot in enumerate(slots)
             ]
         },

@@ -28,10 +28,11 @@ class Header:
 class Content:
     """What a body may be: its form, and examples, each by a name that says what it is for.
 
-    ``many`` says that it is a list of that form.
+    The form is a model or dataclass that pydantic reads and writes, or a JSON Schema. ``many`` says
+    that it is a list of that form.
     """
 
-    form: type[BaseModel] | Schema
+    form: type[Any] | Schema
     examples: Mapping[str, object]
     many: bool = False
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
 from clinic.web.description import Answer, Content, Explained, Header, Operation, Schema
 from clinic.web.mishaps import answers_of, problems_of
@@ -42,17 +42,19 @@ class _Schemas:
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         wanted = dict.fromkeys(used for one in operations for used in _models_of(one))
-        references, found = models_json_schema(
-            list(wanted), ref_template=REFERENCE, schema_generator=_Untitled
+        references, found = TypeAdapter.json_schemas(
+            [(model.__qualname__, mode, TypeAdapter(model)) for model, mode in wanted],
+            ref_template=REFERENCE,
+            schema_generator=_Untitled,
         )
-        self._references = {model: reference for (model, _), reference in references.items()}
+        self._references = {name: reference for (name, _), reference in references.items()}
         self.components: dict[str, Any] = {
             name: _spoken(schema) for name, schema in found.get("$defs", {}).items()
         }
 
-    def of(self, model: type[BaseModel]) -> Schema:
+    def of(self, model: type[Any]) -> Schema:
         """Return the reference to a model's schema."""
-        return self._references[model]
+        return self._references[model.__qualname__]
 
     def of_content(self, content: Content) -> Schema:
         """Return the schema of a body."""
@@ -89,7 +91,7 @@ def openapi(version: str, operations: Sequence[Operation]) -> dict[str, Any]:
     }
 
 
-def _models_of(operation: Operation) -> Iterator[tuple[type[BaseModel], JsonSchemaMode]]:
+def _models_of(operation: Operation) -> Iterator[tuple[type[Any], JsonSchemaMode]]:
     if operation.body and not isinstance(operation.body.content.form, Mapping):
         yield operation.body.content.form, "validation"
     for answer in operation.answers:

@@ -64,7 +64,7 @@ def test_the_next_times_that_are_free_are_offered(
         return midnight + minute * MINUTE
 
     offers = free_times(
-        Slot("A", None, at(wanted), at(wanted + length)),
+        Slot("A", None, at(wanted), length),
         [(at(begins), at(ends)) for begins, ends in taken],
         OpeningHours(*hours),
         zoneinfo.ZoneInfo(zone),
