@@ -174,7 +174,7 @@ def servers(folder: Path) -> Iterator[Bench]:
     """Start PostgreSQL, which writes through to the disk, and RabbitMQ, as they come."""
     # The default of 1 GB has PostgreSQL write checkpoints in the middle of a row of one or another.
     settings = {"max_wal_size": "8GB", "min_wal_size": "2GB"}
-    with Postgres(settings=settings) as postgres, Rabbit() as rabbit:
+    with Postgres(settings=settings) as postgres, Rabbit(hurried=False) as rabbit:
         fill.run_in(postgres.create_database("run_in"))
         yield Bench(postgres, rabbit, folder)
 
