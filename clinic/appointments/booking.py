@@ -220,7 +220,7 @@ class Writer:
         held_until = self.desk.outbox.held_until()
         ids = await insert_free_and_tell(self.desk.database, [one.row for one in ready], held_until)
         self.desk.outbox.hand_over(
-            [numbered(ready[place].told, appointment_id) for place, appointment_id in ids.items()],
+            (numbered(ready[place].told, appointment_id) for place, appointment_id in ids.items()),
             held_until,
         )
         return {

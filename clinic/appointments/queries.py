@@ -226,10 +226,7 @@ def wanted(booking: Booking, slot: Slot) -> dict[str, object]:
 
 def wanted_and_told(booking: Booking, slot: Slot, told: Message) -> Row:
     """Return what is to be written of a booking and of its event."""
-    return wanted(booking, slot) | {
-        "event_id": told.id,
-        "event_body": told.body,
-    }
+    return {**wanted(booking, slot), "event_id": told.id, "event_body": told.body}
 
 
 async def lock_places(connection: Connection, slots: Sequence[Slot]) -> None:

@@ -25,7 +25,7 @@ from clinic.appointments.requests import Booking, Change, FeedSearch, Search, cu
 from clinic.appointments.spreadsheet import as_csv
 from clinic.web.conditions import entity_tag, is_known, may_change
 from clinic.web.problems import ProblemType
-from clinic.web.reading import JSON, preferred, read_json_object
+from clinic.web.reading import JSON, header, preferred, read_json_object
 
 CSV = "text/csv"
 CALENDAR = "text/calendar"
@@ -82,7 +82,7 @@ class AppointmentRoutes:
     async def _create(self, request: Request) -> Response:
         sent = await read_json_object(request)
         booking = Booking.read(sent, self.desk.zone)
-        key = IdempotencyKey.read(request.headers.get("idempotency-key"), sent)
+        key = IdempotencyKey.read(header(request, b"idempotency-key"), sent)
         confirmed = await self.writer.book(booking, key)
         return Response(
             to_json({"id": confirmed.appointment_id, **sent}),

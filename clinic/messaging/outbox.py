@@ -14,9 +14,10 @@ first publishes it: at least once, never not at all.
 
 import asyncio
 import datetime
+import itertools
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -219,10 +220,10 @@ class Outbox:
         """Return until when an event that is written now is left to our own relay."""
         return utc_now() + HOLD
 
-    def hand_over(self, messages: Sequence[Message], held_until: datetime.datetime) -> None:
+    def hand_over(self, messages: Iterable[Message], held_until: datetime.datetime) -> None:
         """Have our own relay publish at once what was written with this hold, and committed."""
         room = MOST_HELD - len(self._held)
-        self._held.extend((message, held_until) for message in messages[:room])
+        self._held.extend((message, held_until) for message in itertools.islice(messages, room))
         self._news.set()
 
     async def told_of(self, connection: Connection, subject: str) -> list[str]:

@@ -282,6 +282,24 @@ def test_fractions_of_a_second_count(book: Book) -> None:
     book.insert("2027-12-01T09:45:00", 15)
 
 
+def test_a_microsecond_counts_in_every_year(book: Book) -> None:
+    """PostgreSQL's rule reckons in doubles (migrations/postgresql/0009.rectangles.sql)."""
+    dice = random.Random(9)
+    microsecond = datetime.timedelta(microseconds=1)
+    for year in (1900, 1969, 1970, 2027, 2038, *range(2040, 2200, 3), 2199):
+        begins = datetime.datetime(year, 6, 1) + dice.randrange(10**12) * microsecond
+        minutes = dice.choice([1, 15, 1440])
+        ends = begins + datetime.timedelta(minutes=minutes)
+        book.insert(begins.isoformat(), minutes)
+        with refused("office_taken"):
+            book.insert((ends - microsecond).isoformat(), minutes)
+        book.insert(ends.isoformat(), minutes)
+        before = begins - datetime.timedelta(minutes=minutes)
+        with refused("office_taken"):
+            book.insert((before + microsecond).isoformat(), minutes)
+        book.insert(before.isoformat(), minutes)
+
+
 def test_whatever_happened_before_the_rule_is_the_rule(book: Book) -> None:
     """What is in the way is looked up cleverly; here it is compared with looking at everything."""
     dice = random.Random(6)

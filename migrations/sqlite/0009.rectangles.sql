@@ -1,0 +1,1 @@
+-- Nothing: on SQLite the rule needs no index of its own.
