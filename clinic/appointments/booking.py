@@ -153,6 +153,7 @@ class Writer:
         each take what little there is, and gain nothing (benchmarks/README.md).
         """
         lifecycle.up()
+        written = 0
         while True:
             while not self._waiting:
                 if lifecycle.stopping:
@@ -160,7 +161,8 @@ class Writer:
                 self._news.clear()
                 with lifecycle.until_stop():
                     await self._news.wait()
-            batch = self._next_batch()
+            batch = self._next_batch(written)
+            written = len(batch)
             try:
                 await self._write(batch)
             except BaseException as error:
@@ -170,11 +172,17 @@ class Writer:
                     waiting.resolve(known)
                 raise
 
-    def _next_batch(self) -> list[_Waiting]:
-        """Take what waits, up to a limit, or up to a key that the batch has already."""
+    def _next_batch(self, written: int) -> list[_Waiting]:
+        """Take what waits, up to half of all who are here, or up to a key that it has already.
+
+        Those ``written`` last are still here: they are being answered, and come again while the
+        other half is written. If all were taken, whoever comes first after them would be written
+        alone, and everybody else together after that: the database and we would take turns.
+        """
         batch: list[_Waiting] = []
         keys: set[str] = set()
-        while self._waiting and len(batch) < BATCH:
+        most = min(BATCH, (written + len(self._waiting) + 1) // 2)
+        while self._waiting and len(batch) < most:
             key = self._waiting[0].key
             if key is not None:
                 if key.key in keys:

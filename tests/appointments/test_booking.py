@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import pytest
 
 from clinic.appointments.appointment import Appointment
-from clinic.appointments.booking import BATCH, MOST_WAITING, Confirmation, Crowded, Writer
+from clinic.appointments.booking import MOST_WAITING, Confirmation, Crowded, Writer
 from clinic.appointments.changing import change
 from clinic.appointments.idempotency import IdempotencyKey, KeyReused
 from clinic.appointments.occupancy import SlotTaken
@@ -51,10 +51,17 @@ class Counting(Database):
 
     begun = 0
 
+    def __init__(self, database: Database) -> None:
+        super().__init__(database._engine)
+        self.sizes: list[int] = []
+        """How many were booked with each statement of its own."""
+
     async def at_once(
         self, statement: str | Sql, values: Mapping[str, object] | None = None
     ) -> list[Row]:
         self.begun += 1
+        bookings = (values or {}).get("bookings")
+        self.sizes += [len(bookings)] if isinstance(bookings, list) else []
         return await super().at_once(statement, values)
 
     @contextlib.asynccontextmanager
@@ -81,7 +88,7 @@ def confirmed(found: list[object]) -> list[Confirmation]:
 
 async def test_a_lone_booking_is_begun_at_once(database: Database) -> None:
     """No timer may stand before it: within a few turns of the loop it is being written."""
-    counting = Counting(database._engine)
+    counting = Counting(database)
     writer = Writer(desk_on(counting))
     async with writing(writer):
         await a_moment()
@@ -93,7 +100,7 @@ async def test_a_lone_booking_is_begun_at_once(database: Database) -> None:
 
 
 async def test_many_that_wait_share_few_transactions(database: Database) -> None:
-    counting = Counting(database._engine)
+    counting = Counting(database)
     writer = Writer(desk_on(counting))
     async with writing(writer):
         waiting = [come(writer, booking(office_number=str(number))) for number in range(300)]
@@ -108,14 +115,30 @@ async def test_many_that_wait_share_few_transactions(database: Database) -> None
 
 
 async def test_while_one_is_written_those_who_come_share_the_next(database: Database) -> None:
-    counting = Counting(database._engine)
+    counting = Counting(database)
     writer = Writer(desk_on(counting))
     async with writing(writer):
         waiting = [come(writer, booking(office_number="first"))]
         await a_moment()
-        waiting += [come(writer, booking(office_number=str(number))) for number in range(BATCH)]
+        waiting += [come(writer, booking(office_number=str(number))) for number in range(15)]
         await outcomes(*waiting)
-    assert counting.begun == 2
+    assert counting.sizes == [1, 8, 7]
+
+
+async def test_half_of_those_who_come_again_and_again_is_written_at_a_time(
+    database: Database,
+) -> None:
+    counting = Counting(database)
+    writer = Writer(desk_on(counting))
+
+    async def keep_coming(client: int) -> None:
+        for number in range(20):
+            assert (await writer.book(booking(office_number=f"{client} {number}"))).created
+
+    async with writing(writer), asyncio.TaskGroup() as clients:
+        for client in range(16):
+            clients.create_task(keep_coming(client))
+    assert counting.sizes == [8] * 40
 
 
 async def test_neighbours_are_each_judged_for_themselves(database: Database) -> None:
@@ -197,9 +220,14 @@ async def test_whatever_fails_nobody_waits_for_ever(database: Database) -> None:
                 come(writer, nameless),
                 come(writer, booking(office_number="b")),
             ]
+            later = [come(writer, booking(office_number=f"later {number}")) for number in range(3)]
             await asyncio.wait(waiting, timeout=PATIENCE_SECONDS)
     assert [type(one) for one in await outcomes(*waiting)] == [Confirmation, ValueError, ValueError]
     assert await rows(database, "select office_number from appointment") == [("a",)]
+    # Whose turn had not come waits for the writer that the supervisor starts next.
+    writer.desk = desk_on(database)
+    async with writing(writer):
+        assert len(confirmed(await outcomes(*later))) == 3
 
 
 async def test_a_client_that_went_away_while_waiting_changes_nothing_for_others(
