@@ -31,7 +31,7 @@ IDLE_SECONDS = 300.0
 # PostgreSQL plans a prepared statement for tables as large as they are at that time, and keeps to
 # that until somebody analyzes them: up to a minute, in which a new clinic may book 100,000 times,
 # and read the whole event log for each batch that is settled. So plans are made anew this often.
-PLANS_SECONDS = 5.0
+PLANS_SECONDS = 1.0
 # How long a statement may take. Without it a server that is frozen holds its clients for ever, and
 # not even cancelling gets them out (STACK 4).
 STATEMENT_SECONDS = 10.0
