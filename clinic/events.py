@@ -140,7 +140,7 @@ class Event:
         return Message(id=self.id, type=self.type, subject=subject, body=body)
 
     def _json(self) -> str:
-        return _EVENT.dump_json(self).decode()
+        return _EVENT.serializer.to_json(self).decode()
 
 
 _EVENT = TypeAdapter(Event)

@@ -347,16 +347,18 @@ def _apart(pending: Sequence[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]
     """
     chosen: list[_Waiting] = []
     left: list[_Waiting] = []
-    slots: defaultdict[tuple[str, str], list[Slot]] = defaultdict(list)
+    offices: defaultdict[str, list[Slot]] = defaultdict(list)
+    doctors: defaultdict[str, list[Slot]] = defaultdict(list)
     for one in pending:
-        occupied = [("office", one.slot.office_number)]
-        if one.slot.doctor_name is not None:
-            occupied.append(("doctor", one.slot.doctor_name))
-        if any(one.slot.overlaps(slot) for place in occupied for slot in slots[place]):
+        slot = one.slot
+        beside = [offices[slot.office_number]]
+        if slot.doctor_name is not None:
+            beside.append(doctors[slot.doctor_name])
+        if any(slot.overlaps(other) for slots in beside for other in slots):
             left.append(one)
             continue
         chosen.append(one)
-        for place in occupied:
-            slots[place].append(one.slot)
+        for slots in beside:
+            slots.append(slot)
     chosen.sort(key=lambda one: (one.slot.office_number, one.slot.date_time))
     return chosen, left

@@ -39,10 +39,13 @@ _INSERT_WANTED = """
         patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes, end_time
     from wanted
     where not exists (
+        -- By the index of overrides alone (migrations/postgresql/0010.overrides_by_time.sql).
         select from appointment a
         where a.override_reason is not null and a.status <> 'cancelled'
             and tsrange(a.date_time, a.end_time) && tsrange(wanted.date_time, wanted.end_time)
-            and (a.office_number = wanted.office_number or a.doctor_name = wanted.doctor_name)
+            and (
+                a.office_number = wanted.office_number or a.doctor_name = wanted.doctor_name
+            ) is true
     )
     on conflict do nothing
 """

@@ -43,6 +43,9 @@ SERVER_SETTINGS = {
     # The server's own view of the same limits, for when it is we who are frozen.
     "statement_timeout": "15s",
     "idle_in_transaction_session_timeout": "30s",
+    # What varies much comes as one JSON text, of which a plan learns nothing, or is looked for by
+    # an index made for it. Left to choose, the server plans each batch for a young table anew.
+    "plan_cache_mode": "force_generic_plan",
 }
 
 # Classes of SQLSTATE that say: not now. https://www.postgresql.org/docs/15/errcodes-appendix.html

@@ -15,7 +15,8 @@ from clinic.appointments.appointment import Appointment
 from clinic.appointments.booking import MOST_WAITING, Confirmation, Crowded, Writer
 from clinic.appointments.changing import change
 from clinic.appointments.idempotency import IdempotencyKey, KeyReused
-from clinic.appointments.occupancy import SlotTaken
+from clinic.appointments.occupancy import SlotTaken, slot_of
+from clinic.appointments.queries import insert_free, insert_overriding
 from clinic.appointments.requests import Booking, Change
 from clinic.database import (
     Connection,
@@ -294,6 +295,34 @@ async def test_what_waits_at_a_stop_is_still_written(database: Database) -> None
         await a_moment()
     assert all(one.done() for one in waiting)
     assert len(confirmed(await outcomes(*waiting))) == 300
+
+
+async def test_on_postgresql_overrides_are_looked_for_among_overrides(
+    make_database: Callable[[Dialect], str],
+) -> None:
+    """It looked through an office's whole book besides, in tables that were still young."""
+    async with open_database(make_database(Dialect.POSTGRESQL)) as database:
+        async with database.transaction() as connection:
+            await connection.execute(
+                "insert into appointment (patient_name, patient_key, office_number, date_time,"
+                " duration_minutes, end_time) select 'x', 'x', 'full', day, 15, day + interval"
+                " '15 minutes' from generate_series(timestamp '2028-01-01', '2070-01-01',"
+                " '1 day') as day"
+            )
+            over = booking(office_number="over", override=True, reason="r")
+            await insert_overriding(connection, over, slot_of(over, 15))
+        async with database.transaction() as connection:
+            one = booking(office_number="full")
+            made = await insert_free(connection, [(one, slot_of(one, 15))])
+            await connection.execute(
+                "update appointment set end_time = end_time + interval '1 minute',"
+                " duration_minutes = 16 where id = :id",
+                {"id": made[0]},
+            )
+            (looked,) = await connection.fetch_all(
+                "select pg_stat_get_xact_tuples_returned(cast('appointment_office' as regclass))"
+            )
+    assert list(looked.values()) == [0]
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+-- Nothing: on SQLite 0006 has seen to it.
