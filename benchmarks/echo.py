@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from clinic.appointments.requests import Booking
-from clinic.cli import LOOP, look_for_garbage_seldom
+from clinic.cli import LOOP, tune_python
 from clinic.supervisor import Service, Supervisor
 from clinic.web.server import HttpServer, listen
 
@@ -46,5 +46,5 @@ async def serve(listener: socket.socket) -> None:
 
 if __name__ == "__main__":
     with listen("127.0.0.1", int(sys.argv[1])) as listening:
-        look_for_garbage_seldom()
+        tune_python()
         anyio.run(serve, listening, backend_options=LOOP)

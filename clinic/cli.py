@@ -39,6 +39,9 @@ LOOP = {"use_uvloop": True}
 
 # So many new objects before the young are searched, so many searches before the older ones are.
 GARBAGE_THRESHOLDS = (20_000, 20, 50)
+# How long a thread asks for the interpreter before the one that has it must give it up: 5 ms if
+# nobody says otherwise.
+SWITCH_SECONDS = 0.0001
 
 # These would log what they must not (names, passwords, each query) or what nobody needs.
 QUIET = ("databases", "aiosqlite", "yoyo", "uvicorn", "asyncio")
@@ -64,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A port that is in use is found out before anything is touched.
         with listen(settings.host, settings.port) as listener:
             bring_up_to_date(settings)
-            look_for_garbage_seldom()
+            tune_python()
             stopped_in_time = anyio.run(roles.run, settings, listener, backend_options=LOOP)
             return 0 if stopped_in_time else 1
     except (BadSetting, BadDatabaseURL, BadBrokerURL, CannotMigrate, CannotListen) as error:
@@ -75,15 +78,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def look_for_garbage_seldom() -> None:
-    """Have Python look for garbage where there may be some, and not in every few requests.
+def tune_python() -> None:
+    """Have Python look for garbage seldom, and its threads take turns often.
 
     Modules are there to stay: to look through them, as happens every second under load, would hold
     up everyone for 60 ms. And requests leave hardly anything that only a search would find: one in
-    every few of them finds nothing, at a twentieth of the process's time (benchmarks/README.md).
+    every few of them finds nothing, at a twentieth of the process's time. SQLite works in a thread
+    of its own, and rests after each of its statements until it has the interpreter again
+    (benchmarks/README.md).
     """
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
+    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 def bring_up_to_date(settings: Settings) -> None:
