@@ -136,13 +136,10 @@ class EmbeddedBroker:
                 await session.end()
 
     async def _publish(self, messages: Sequence[Message]) -> set[str]:
+        rows = [as_row(message) for message in messages]
         with database_errors_as_ours():
-            async with self.database.transaction() as connection:
-                await connection.execute(
-                    INSERT_MESSAGES,
-                    {"messages": [as_row(message) for message in messages], "now": utc_now()},
-                )
-                connection.after_commit(self._published.set)
+            await self.database.at_once(INSERT_MESSAGES, {"messages": rows, "now": utc_now()})
+        self._published.set()
         return {message.id for message in messages}
 
 
@@ -209,8 +206,7 @@ class _Session:
         return rows
 
     async def _any_ready(self) -> bool:
-        async with self._database.snapshot() as connection:
-            return bool(await connection.fetch_all(SELECT_ANY_READY, {"now": utc_now()}))
+        return bool(await self._database.look(SELECT_ANY_READY, {"now": utc_now()}))
 
     async def _write_down(self, connection: Connection) -> None:
         if self.solved:
