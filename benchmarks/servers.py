@@ -72,7 +72,10 @@ class Program:
 
 @dataclass
 class Bench:
-    """The servers of one run; every turn gets a database and a vhost that nobody used before."""
+    """The servers of one run; every turn gets a database and a vhost that nobody used before.
+
+    Those of the turn before go then: the servers would go on tidying up in them.
+    """
 
     postgres: Postgres
     rabbit: Rabbit
@@ -82,6 +85,8 @@ class Bench:
     figures: dict[str, Any] = field(default_factory=dict)
     """What the simulation needs, and docs/scaling.md tells."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _database: str = ""
+    _vhost: str = ""
 
     def database(self, appointments: int = 0) -> str:
         """Return the URL of a new database, migrated, with so many appointments in it."""
@@ -90,7 +95,10 @@ class Bench:
             self.memory[template] = url = self.postgres.create_database(template)
             migrate(url)
             fill.appointments(url, appointments)
-        return self.postgres.create_database(f"bench_{next(self._numbers)}", template)
+        if self._database:
+            self.postgres.drop_database(self._database)
+        self._database = f"bench_{next(self._numbers)}"
+        return self.postgres.create_database(self._database, template)
 
     def million(self) -> str:
         """Return the URL of the one database with a million appointments: to copy it takes long."""
@@ -104,7 +112,10 @@ class Bench:
 
     def vhost(self) -> str:
         """Return the URL of a new vhost."""
-        return self.rabbit.create_vhost(f"bench-{next(self._numbers)}")
+        if self._vhost:
+            self.rabbit.delete_vhost(self._vhost)
+        self._vhost = f"bench-{next(self._numbers)}"
+        return self.rabbit.create_vhost(self._vhost)
 
     def new_folder(self) -> Path:
         """Return a new, empty folder."""

@@ -103,12 +103,15 @@ async def book(url: str, rate: float, seconds: float, first_slot: int) -> Load:
     for _ in range(CONNECTIONS):
         await loop.create_connection(lambda: Wire(wires), place.hostname, place.port)
     count = int(rate * seconds)
+    bookings = [body(first_slot + number) for number in range(count)]
+    requests = [b"%b%d\r\n\r\n%b" % (head, len(booking), booking) for booking in bookings]
     start, used = time.perf_counter(), time.process_time()
-    for number in range(count):
+    for number, request in enumerate(requests):
         due = start + number / rate
-        booking = body(first_slot + number)
-        await asyncio.sleep(due - time.perf_counter())
-        wires.send(due, b"%b%d\r\n\r\n%b" % (head, len(booking), booking))
+        early = due - time.perf_counter()
+        if early > 0:
+            await asyncio.sleep(early)
+        wires.send(due, request)
     await wires.until_answered(count)
     took = time.perf_counter() - start
     if wires.failures:

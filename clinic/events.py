@@ -78,7 +78,7 @@ def _known_zone(name: str) -> str:
     return name
 
 
-# What is read of an event; a newer clinic may tell more, which is passed over, as CloudEvents asks.
+# How an event is read; a newer clinic may tell more, which is passed over, as CloudEvents asks.
 # What we tell ourselves is not checked again: those who book and change have read it with care, and
 # plain dataclasses take half the time of models (benchmarks/README.md).
 _READING = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)

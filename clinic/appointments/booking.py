@@ -1,8 +1,8 @@
 """Book: one writer takes every booking that waits, and writes them together.
 
-A commit costs about the same for one appointment as for a hundred, so whoever comes while one is
-being written shares the next one (group commit). Nobody waits for company: a booking that comes
-alone is written at once.
+A commit costs about the same for one appointment as for a hundred, so those who come while one is
+being written share the next one (group commit): half of all who are here, for the other half to be
+answered meanwhile. Nobody waits for company: a booking that comes alone is written at once.
 """
 
 import asyncio
@@ -149,7 +149,7 @@ class Writer:
     async def run(self, lifecycle: Lifecycle) -> None:
         """Write what waits until asked to stop, and then what still waits; a service.
 
-        One batch at a time: those who come meanwhile make up the next one. Several at once would
+        One batch at a time: those who come meanwhile make up the next ones. Several at once would
         each take what little there is, and gain nothing (benchmarks/README.md).
         """
         lifecycle.up()
@@ -175,9 +175,9 @@ class Writer:
     def _next_batch(self, written: int) -> list[_Waiting]:
         """Take what waits, up to half of all who are here, or up to a key that it has already.
 
-        Those ``written`` last are still here: they are being answered, and come again while the
-        other half is written. If all were taken, whoever comes first after them would be written
-        alone, and everybody else together after that: the database and we would take turns.
+        Those ``written`` last are taken to be here still: they are being answered, and come again
+        while the other half is written. If all were taken, whoever comes first after them would be
+        written alone, and everybody else together after that: the database and we would take turns.
         """
         batch: list[_Waiting] = []
         keys: set[str] = set()
@@ -204,14 +204,15 @@ class Writer:
         """Write a batch in one way or the other; return those of whom nothing is known yet."""
         try:
             outcomes = await again_if_lost(partial(way, batch))
-        except StatementRefused as error:
+        except (StatementRefused, LostRace) as error:
             if len(batch) > 1:
-                # One that the schema refuses must not take its neighbours with it.
+                # One that the schema refuses, or that never wins, must not take its neighbours with
+                # it.
                 for one in batch:
                     await self._write([one])
                 return ()
             # An override that was committed after the statement began is seen by its trigger.
-            taken = error.constraint in TAKEN
+            taken = isinstance(error, StatementRefused) and error.constraint in TAKEN
             outcomes = {batch[0]: SlotTaken([]) if taken else error}
         except Unavailable as error:
             # To whoever waits, and not to the supervisor: each who comes learns it at once, and

@@ -42,7 +42,7 @@ class Desk:
         await self.outbox.append(connection, [event.message() for event in events])
 
     def told_unnumbered(self, slot: Slot) -> Message:
-        """Return the event that a slot is booked by an appointment which gets its number yet."""
+        """Return the event of a slot's booking, whose appointment's number is yet to come."""
         facts = AppointmentFacts(
             appointment_id=1,
             version=1,

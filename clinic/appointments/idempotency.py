@@ -55,11 +55,13 @@ SELECT_KEYS = Sql(
     """,
 )
 
-DELETE_OLD_KEYS = """
-    delete from idempotency_key where key in (
-        select key from idempotency_key where stored_at < :before order by stored_at limit :limit
-    )
-"""
+_OLD_KEYS = (
+    "select key from idempotency_key where stored_at < :before order by stored_at limit :limit"
+)
+DELETE_OLD_KEYS = Sql(
+    sqlite=f"delete from idempotency_key where key in ({_OLD_KEYS})",  # noqa: S608 - no input
+    postgresql=f"delete from idempotency_key where key = any (array({_OLD_KEYS}))",  # noqa: S608
+)
 
 
 class BadKey(Exception):

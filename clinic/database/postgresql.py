@@ -44,7 +44,8 @@ SERVER_SETTINGS = {
     "statement_timeout": "15s",
     "idle_in_transaction_session_timeout": "30s",
     # What varies much comes as one JSON text, of which a plan learns nothing, or is looked for by
-    # an index made for it. Left to choose, the server plans each batch for a young table anew.
+    # an index made for it. Left to choose, the server plans each batch for a young table anew. It
+    # takes a limit for a tenth of all there is, so what is limited is handed on as an array.
     "plan_cache_mode": "force_generic_plan",
 }
 

@@ -48,12 +48,12 @@ CLAIM_MESSAGES = Sql(
     """,
     postgresql="""
         update message set queue = 'main', lease = :lease, ready_at = :lease_ends_at
-        where position in (
+        where position = any (array(
             select position from message
             where queue <> 'not_solved' and ready_at <= :now
             order by ready_at, position limit :limit
             for update skip locked
-        )
+        ))
         returning position, id, type, subject, body, deaths
     """,
 )
@@ -103,7 +103,8 @@ UPDATE_GIVEN_BACK = "update message set lease = null, ready_at = :now where leas
 
 
 SELECT_ANY_READY = """
-    select position from message where queue <> 'not_solved' and ready_at <= :now limit 1
+    select position from message where queue <> 'not_solved' and ready_at <= :now
+    order by ready_at limit 1
 """
 
 

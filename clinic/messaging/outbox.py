@@ -105,11 +105,11 @@ CLAIM_EVENTS = Sql(
     postgresql="""
         with claimed as (
             update outbox set relay_at = :held_until
-            where position in (
+            where position = any (array(
                 select position from outbox where relay_at <= :now
                 order by relay_at, position limit :limit
                 for update skip locked
-            )
+            ))
             returning position, publications
         )
         select id, type, subject, body, publications
@@ -144,7 +144,7 @@ UPDATE_PUBLISHED = Sql(
     """,
 )
 
-SELECT_ANY_OPEN = "select position from outbox where relay_at <= :until limit 1"
+SELECT_ANY_OPEN = "select position from outbox where relay_at <= :until order by relay_at limit 1"
 
 UPDATE_LET_GO = Sql(
     sqlite="""

@@ -43,7 +43,7 @@ class _Schemas:
     def __init__(self, operations: Sequence[Operation]) -> None:
         wanted = dict.fromkeys(used for one in operations for used in _models_of(one))
         references, found = TypeAdapter.json_schemas(
-            [(model.__qualname__, mode, TypeAdapter(model)) for model, mode in wanted],
+            [(_full_name(model), mode, TypeAdapter(model)) for model, mode in wanted],
             ref_template=REFERENCE,
             schema_generator=_Untitled,
         )
@@ -54,7 +54,7 @@ class _Schemas:
 
     def of(self, model: type[Any]) -> Schema:
         """Return the reference to a model's schema."""
-        return self._references[model.__qualname__]
+        return self._references[_full_name(model)]
 
     def of_content(self, content: Content) -> Schema:
         """Return the schema of a body."""
@@ -89,6 +89,10 @@ def openapi(version: str, operations: Sequence[Operation]) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": dict(sorted(schemas.components.items()))},
     }
+
+
+def _full_name(model: type[Any]) -> str:
+    return f"{model.__module__}.{model.__qualname__}"
 
 
 def _models_of(operation: Operation) -> Iterator[tuple[type[Any], JsonSchemaMode]]:

@@ -127,8 +127,8 @@ def read_query(request: Request, known: Collection[str]) -> dict[str, str]:
 def header(request: Request, name: bytes) -> str | None:
     """Return the first header of that name, which is in lower case, or None.
 
-    Starlette copies them all before it looks, and raises an error inside where there is none: of
-    what booking takes above an echo a tenth (benchmarks/README.md).
+    Starlette copies them all before it looks, and where there is none it raises an error inside:
+    for three headers that is a twentieth of what booking takes (benchmarks/README.md).
     """
     for found, value in request.scope["headers"]:
         if found == name:

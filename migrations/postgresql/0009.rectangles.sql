@@ -1,11 +1,16 @@
--- The rule of 0001 in another form: an appointment is a rectangle. One side is its time, in
--- microseconds, the other its office's band (or its doctor's) among all offices; no two may touch.
--- Rectangles are numbers of one length, which an index compares as they lie there, and a tree of them
--- stays in good shape in whatever order they come: a booking takes a tenth less, in a full book half.
+-- The rule of 0001 in another form: an appointment is a rectangle, and no two may have a point in
+-- common. One side is its time, in microseconds, up to the last before its end; the other is its
+-- office's band (or its doctor's) among all offices, by 52 bits of the name's hash. Ranges beside a
+-- hash had to be unpacked whenever an index looked at one; four numbers lie there as they are, and a
+-- tree of them stays in good shape in whatever order they come. It takes PostgreSQL a seventh less to
+-- book, and a third less with a million appointments in the book (benchmarks/README.md).
 --
--- It is exact, for all numbers are whole (but for a band's far edge), and 2^53 of them are a double's:
--- microseconds of the years 1685 to 2255 (the clinic books from 1900 to 2199), and 52 bits of the
--- name's hash. What ends at a time ends a microsecond before it, so back to back is no overlap.
+-- It is exact. A double holds whole numbers up to 2^53, which is enough for the microseconds of the
+-- years 1685 to 2255; the clinic books from 1900 to 2199. A band ends half way to the next one, since
+-- PostgreSQL takes numbers for equal that are less than a millionth apart. Two names of one hash would
+-- share a band, as before.
+--
+-- Never replace this function: indexes are built on what it returns. Make one of another name.
 create or replace function occupied(name text, begins timestamp, ends timestamp) returns box
 language sql immutable parallel safe
 return box(

@@ -14,6 +14,7 @@ import yoyo
 from clinic.database import BadDatabaseURL, CannotMigrate, Dialect, migrate
 from clinic.database.migration import MIGRATIONS
 from tests.servers import Postgres
+from tests.servers.guardian import ServerFailed
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,6 +111,30 @@ def test_what_was_open_in_the_log_is_open_in_the_outbox(empty_database_url: str)
             assert [tuple(row) for row in log] == [(1, "open"), (2, "settled")]
             backend.execute("delete from _yoyo_migration where migration_id = '0007.outbox'")
             backend.commit()
+
+
+def test_a_full_book_keeps_its_rule_in_either_form(postgres: Postgres) -> None:
+    """The rule against overlaps was put anew (migrations/postgresql/0009.rectangles.sql)."""
+    url = postgres.create_database("forms")
+    insert = (
+        "insert into appointment (patient_name, patient_key, office_number, date_time,"
+        " duration_minutes, end_time) select 'a', 'a', 'A', at, 15, at + interval '15 minutes'"
+        " from generate_series(timestamp '2027-12-01 {}', '2027-12-03', '15 minutes') as at"
+    )
+    with yoyo.get_backend(url.replace("postgresql://", "postgresql+psycopg://")) as backend:
+        migrations = yoyo.read_migrations(str(MIGRATIONS / "postgresql"))
+        before = migrations.filter(lambda migration: migration.id < "0009")
+        after = migrations.filter(lambda migration: migration.id >= "0009")
+        backend.apply_migrations(backend.to_apply(before))
+        postgres.execute(insert.format("10:00"), "forms")
+        for forth in (True, False, True):
+            if forth:
+                backend.apply_migrations(backend.to_apply(after))
+            else:
+                backend.rollback_migrations(backend.to_rollback(after))
+            with pytest.raises(ServerFailed, match="office_taken"):
+                postgres.execute(insert.format("10:01"), "forms")
+    postgres.drop_database("forms")
 
 
 def test_both_dialects_have_the_same_migrations() -> None:

@@ -1,5 +1,6 @@
 """What only PostgreSQL does: it goes away, and comes back."""
 
+import datetime
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -8,11 +9,13 @@ import anyio
 import asyncpg
 import pytest
 
+from clinic.appointments.idempotency import DELETE_OLD_KEYS
 from clinic.database import (
     BadDatabaseURL,
     CannotMigrate,
     Database,
     DatabaseUnavailable,
+    Sql,
     migrate,
     open_database,
     utc_now,
@@ -24,12 +27,36 @@ from clinic.database.postgresql import (
     STATEMENT_SECONDS,
     PostgreSQL,
 )
+from clinic.messaging.embedded import CLAIM_MESSAGES, SELECT_ANY_READY
+from clinic.messaging.outbox import CLAIM_EVENTS, SELECT_ANY_OPEN
 from tests.conftest import start_or_skip
 from tests.database.test_connection import INSERT, count, insert
 from tests.servers import Postgres
 from tests.timing import PATIENCE_SECONDS, SLACK_SECONDS
 
 pytestmark = pytest.mark.anyio
+
+NOW = utc_now()
+LATER, LONG_AGO = NOW + datetime.timedelta(days=1), NOW - datetime.timedelta(days=1)
+FILLINGS = (
+    (
+        "insert into event (id, type, subject, body) select 'full-' || n, 't', 's', "
+        "json_build_array(repeat('a', 400)) from generate_series(1, 40000) as n"
+    ),
+    "insert into outbox (position, relay_at) select position, now() from event",
+    (
+        "insert into message (queue, id, type, subject, body, ready_at) "
+        "select 'main', id, type, subject, body, now() from event"
+    ),
+    (
+        "insert into appointment (patient_name, patient_key, office_number, date_time, "
+        "duration_minutes, end_time) values ('a', 'a', 'a', '2027-12-01', 15, '2027-12-01 00:15')"
+    ),
+    (
+        "insert into idempotency_key (key, fingerprint, appointment_id, created, stored_at) "
+        "select event.id, repeat('f', 64), appointment.id, true, now() from event, appointment"
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -201,8 +228,7 @@ async def test_plans_follow_tables_that_grow(
         select type from event
         where id in (select value from json_array_elements_text(cast(:ids as json)))
     """
-    for _ in range(10):
-        await database.look(statement, {"ids": []})
+    await database.look(statement, {"ids": []})
     async with database.transaction() as connection:
         await connection.execute(
             "insert into event (id, type, subject, body) select 'grown-' || n, 't', 's', "
@@ -214,6 +240,32 @@ async def test_plans_follow_tables_that_grow(
             "select seq_tup_read from pg_stat_xact_user_tables where relname = 'event'"
         )
     assert rows[0]["seq_tup_read"] == 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "values"),
+    [
+        (CLAIM_EVENTS, {"held_until": LATER, "now": NOW, "limit": 400}),
+        (SELECT_ANY_OPEN, {"until": LONG_AGO}),
+        (CLAIM_MESSAGES, {"lease": "l", "lease_ends_at": LATER, "now": NOW, "limit": 250}),
+        (SELECT_ANY_READY, {"now": LONG_AGO}),
+        (DELETE_OLD_KEYS, {"before": NOW, "limit": 1000}),
+    ],
+)
+async def test_what_takes_some_reads_not_all(
+    database: Database, statement: str | Sql, values: dict[str, object]
+) -> None:
+    """A limit is taken for a tenth of all there is: nobody has told PostgreSQL yet."""
+    async with database.transaction() as connection:
+        for filling in FILLINGS:
+            await connection.execute(filling)
+        await connection.execute("analyze")
+        read = "select sum(seq_tup_read) as read from pg_stat_xact_user_tables"
+        before = await connection.fetch_all(read)
+        await connection.fetch_all(statement, values)
+        after = await connection.fetch_all(read)
+        await connection.execute("truncate event, outbox, message, idempotency_key, appointment")
+    assert after[0]["read"] == before[0]["read"]
 
 
 async def test_plans_serve_again(database: Database) -> None:
