@@ -247,7 +247,11 @@ class Lives(RuleBasedStateMachine):
 
     @rule(crowd=st.lists(bookings, min_size=2, max_size=8))
     def many_book_at_once(self, crowd: list[Sent]) -> None:
-        """Who of them is first is the clinic's affair, but what it says must be true."""
+        """Who of them is first is the clinic's affair, but what it says must be true.
+
+        Who is refused may learn of it before all others are in the book: what was offered then is
+        known for certain only when nobody else comes.
+        """
         found = self.portal.call(self._at_once, [(sent, None) for sent in crowd])
         made = [
             (outcome.appointment_id, sent)
@@ -263,7 +267,12 @@ class Lives(RuleBasedStateMachine):
                 assert same.place == wished(sent).place
                 assert same.patient_name == sent["patient_name"]
             else:
-                self._refused(outcome, wished(sent), None)
+                assert isinstance(outcome, SlotTaken)
+                blocking = set(self.book.in_the_way(wished(sent)))
+                assert {one.id for one in outcome.in_the_way} <= blocking
+                self._refused(
+                    self.portal.call(self._at_once, [(sent, None)])[0], wished(sent), None
+                )
 
     @rule(place=places, sent=changes, behind=seen)
     @precondition(lambda self: self.book.lives)
