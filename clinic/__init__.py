@@ -2,7 +2,7 @@
 
 A booking's way, which is also an order to read in::
 
-    HTTP ── validate ── book ──┐ one transaction for all that wait: appointments and their events
+    HTTP ── validate ── book ──┐ one transaction for many: appointments and their events
                                ▼
                        event log and outbox ── relay ──▶ main queue ── consumer ──▶ recorded once
                                                            ▲              │ failed

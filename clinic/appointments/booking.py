@@ -1,4 +1,4 @@
-"""Book: one writer takes every booking that waits, and writes them together.
+"""Book: one writer takes the bookings that wait, and writes them together.
 
 A commit costs about the same for one appointment as for a hundred, so those who come while one is
 being written share the next one (group commit): half of all who are here, for the other half to be
@@ -112,7 +112,7 @@ class _Waiting:
 
 @dataclass
 class Writer:
-    """The service that writes bookings into the book, all that wait in one transaction."""
+    """The service that writes bookings into the book, many in one transaction."""
 
     desk: Desk
     _waiting: deque[_Waiting] = field(default_factory=deque)
