@@ -249,8 +249,8 @@ class Lives(RuleBasedStateMachine):
     def many_book_at_once(self, crowd: list[Sent]) -> None:
         """Who of them is first is the clinic's affair, but what it says must be true.
 
-        Who is refused may learn of it before all others are in the book: what was offered then is
-        known for certain only when nobody else comes.
+        Who is refused may learn of it before all others are in the book, one with an override for
+        the very same among them. What is right is known for certain when nobody else comes.
         """
         found = self.portal.call(self._at_once, [(sent, None) for sent in crowd])
         made = [
@@ -269,10 +269,9 @@ class Lives(RuleBasedStateMachine):
             else:
                 assert isinstance(outcome, SlotTaken)
                 blocking = set(self.book.in_the_way(wished(sent)))
+                assert blocking
                 assert {one.id for one in outcome.in_the_way} <= blocking
-                self._refused(
-                    self.portal.call(self._at_once, [(sent, None)])[0], wished(sent), None
-                )
+                self._judge(sent, self.portal.call(self._at_once, [(sent, None)])[0])
 
     @rule(place=places, sent=changes, behind=seen)
     @precondition(lambda self: self.book.lives)
