@@ -37,6 +37,8 @@ from clinic.supervisor import Lifecycle, Unavailable
 
 # More in one transaction make nobody faster, and those who come late wait longer.
 BATCH = 128
+# What was in the way may be gone when it is looked for, so often in a row at most.
+MOST_VAIN_ROUNDS = 3
 # Whoever comes when so many wait is asked to come again: 503.
 MOST_WAITING = 512
 
@@ -204,15 +206,14 @@ class Writer:
         """Write a batch in one way or the other; return those of whom nothing is known yet."""
         try:
             outcomes = await again_if_lost(partial(way, batch))
-        except (StatementRefused, LostRace) as error:
+        except StatementRefused as error:
             if len(batch) > 1:
-                # One that the schema refuses, or that never wins, must not take its neighbours with
-                # it.
+                # One that the schema refuses must not take its neighbours with it.
                 for one in batch:
                     await self._write([one])
                 return ()
             # An override that was committed after the statement began is seen by its trigger.
-            taken = isinstance(error, StatementRefused) and error.constraint in TAKEN
+            taken = error.constraint in TAKEN
             outcomes = {batch[0]: SlotTaken([]) if taken else error}
         except Unavailable as error:
             # To whoever waits, and not to the supervisor: each who comes learns it at once, and
@@ -255,11 +256,13 @@ class Writer:
         """Book what is free, and refuse what is not.
 
         Each round writes what does not overlap within itself. What it leaves is in the way of
-        something by then, or is free and comes with the next round.
+        something by then, or is free and comes with the next round. What comes to nothing in some
+        rounds in a row must not take its neighbours with it.
         """
         outcomes: _Outcomes = {}
         made: list[Appointment] = []
-        while pending:
+        vain = 0
+        while pending and vain < MOST_VAIN_ROUNDS:
             chosen, left = _apart(pending)
             ids = await insert_free(connection, [(one.booking, one.slot) for one in chosen])
             for place, one in enumerate(chosen):
@@ -271,8 +274,8 @@ class Writer:
             if left:
                 outcomes |= await self._in_the_way_of(connection, left)
             before, pending = pending, [one for one in left if one not in outcomes]
-            if len(pending) == len(before):
-                raise LostRace("what was in the way went away in between")
+            vain = vain + 1 if len(pending) == len(before) else 0
+        outcomes |= dict.fromkeys(pending, LostRace("what was in the way went away in between"))
         if made:
             await self.desk.tell(connection, [(BOOKED, one) for one in made])
         return outcomes

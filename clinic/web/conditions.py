@@ -4,6 +4,8 @@ import re
 
 from starlette.requests import Request
 
+from clinic.web.reading import header
+
 TAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
 
 
@@ -14,18 +16,18 @@ def entity_tag(version: int) -> str:
 
 def may_change(request: Request, version: int) -> bool:
     """Tell whether ``If-Match`` allows to change a record in this version; without one all may."""
-    header = request.headers.get("if-match")
-    return header is None or _names(header, version, weakly=False)
+    tags = header(request, b"if-match")
+    return tags is None or _names(tags, version, weakly=False)
 
 
 def is_known(request: Request, version: int) -> bool:
     """Tell whether ``If-None-Match`` says that the client has this version already."""
-    header = request.headers.get("if-none-match")
-    return header is not None and _names(header, version, weakly=True)
+    tags = header(request, b"if-none-match")
+    return tags is not None and _names(tags, version, weakly=True)
 
 
-def _names(header: str, version: int, *, weakly: bool) -> bool:
+def _names(tags: str, version: int, *, weakly: bool) -> bool:
     """Tell whether a list of entity tags names a version; a weak one does so only weakly."""
-    if header.strip() == "*":
+    if tags.strip() == "*":
         return True
-    return any(tag == str(version) and (weakly or not weak) for weak, tag in TAG.findall(header))
+    return any(tag == str(version) and (weakly or not weak) for weak, tag in TAG.findall(tags))

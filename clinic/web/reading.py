@@ -142,7 +142,7 @@ def preferred(request: Request, offered: Sequence[str]) -> str:
     See RFC 9110, 12.5.1. To answer with what was not asked for is what it advises, too.
     """
     ranges: dict[str, float] = {}
-    for part in request.headers.get("accept", "*/*").split(","):
+    for part in (header(request, b"accept") or "*/*").split(","):
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
         quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
         ranges[name] = float(quality) if re.fullmatch(r"[01](\.[0-9]{0,3})?", quality) else 0.0

@@ -2,7 +2,7 @@
 -- common. One side is its time, in microseconds, up to the last before its end; the other is its
 -- office's band (or its doctor's) among all offices, by 52 bits of the name's hash. Ranges beside a
 -- hash had to be unpacked whenever an index looked at one; four numbers lie there as they are, and a
--- tree of them stays in good shape in whatever order they come. It takes PostgreSQL a seventh less to
+-- tree of them stays in good shape in whatever order they come. It takes PostgreSQL an eighth less to
 -- book, and a third less with a million appointments in the book (benchmarks/README.md).
 --
 -- It is exact. A double holds whole numbers up to 2^53, which is enough for the microseconds of the
