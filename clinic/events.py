@@ -50,11 +50,6 @@ WallClockTime = Annotated[
 ]
 """A time without an offset, such as ``2025-12-01T15:30:00``."""
 
-# Stands for an appointment's number until the database, which gives the number as it writes both,
-# puts it there. No JSON text holds this character as it is (RFC 8259, section 7), so nothing else
-# is ever taken for it.
-NUMBER_TO_COME = "\x1a"
-
 # PostgreSQL's bigint, and what a JSON number carries safely through most programs is less.
 LARGEST_ID = 2**53
 
@@ -131,14 +126,6 @@ class Event:
         """Return the event in its envelope."""
         return Message(id=self.id, type=self.type, subject=self.subject, body=self._json())
 
-    def unnumbered(self) -> Message:
-        """Return the same, with ``NUMBER_TO_COME`` in place of the appointment's number."""
-        subject, number = subject_of(NUMBER_TO_COME), self.data.appointment_id
-        # Both stand before anything that a client wrote, so the first ones are the right ones.
-        body = self._json().replace(f'"{self.subject}"', f'"{subject}"', 1)
-        body = body.replace(f'"appointment_id":{number}', f'"appointment_id":{NUMBER_TO_COME}', 1)
-        return Message(id=self.id, type=self.type, subject=subject, body=body)
-
     def _json(self) -> str:
         return _EVENT.serializer.to_json(self).decode()
 
@@ -146,18 +133,7 @@ class Event:
 _EVENT = TypeAdapter(Event)
 
 
-def numbered(message: Message, appointment_id: int) -> Message:
-    """Return an unnumbered message with the number that came."""
-    number = str(appointment_id)
-    return Message(
-        id=message.id,
-        type=message.type,
-        subject=message.subject.replace(NUMBER_TO_COME, number),
-        body=message.body.replace(NUMBER_TO_COME, number),
-    )
-
-
-def subject_of(appointment_id: int | str) -> str:
+def subject_of(appointment_id: int) -> str:
     """Return the subject of all events that tell of an appointment."""
     return f"appointment/{appointment_id}"
 

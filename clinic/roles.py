@@ -14,9 +14,8 @@ from clinic.analytics import description as analytics
 from clinic.analytics.recording import record
 from clinic.analytics.routes import analytics_routes
 from clinic.appointments import description as appointments
-from clinic.appointments.booking import Writer
+from clinic.appointments.availability import OpeningHours
 from clinic.appointments.desk import Desk
-from clinic.appointments.occupancy import OpeningHours
 from clinic.appointments.routes import REFUSALS, AppointmentRoutes
 from clinic.database import Database, DatabaseUnavailable, open_database, read_database_url
 from clinic.messaging.broker import Broker
@@ -86,17 +85,22 @@ def services(
     broker = open_broker(settings, database)
     outbox = Outbox(database, settings.again_after)
     hours = OpeningHours(*settings.hours)
-    desk = Desk(database, outbox, settings.zone, settings.visit_minutes, hours)
-    writer = Writer(desk)
+    desk = Desk(
+        database,
+        outbox,
+        zone=settings.zone,
+        appointment_minutes=settings.visit_minutes,
+        hours=hours,
+    )
     consumer = Consumer(broker, outbox, record, settings.death_limit, settings.error_probability)
 
     def http(*routes: Route) -> Service:
         app = application([*routes, *health_routes(look)], REFUSALS)
         return Service("http", HttpServer(app, listener, settings.grace_seconds).run)
 
-    api = http(*api_routes(desk, writer))
+    api = http(*api_routes(database, desk))
     # Requests in hand at a stop may have a booking to write yet.
-    booking = Service("booking", writer.run, serves=("http",))
+    booking = Service("booking", desk.writer.run, serves=("http",))
     # Bookings go on while the broker is away, so the API is of use without its relay. It has in
     # memory what they have told, and publishes that before it stops.
     relay = Service("relay", partial(outbox.relay, broker), essential=False, serves=("booking",))
@@ -109,11 +113,11 @@ def services(
             return [api, booking, relay, Service("consumer", consumer.run, essential=False)]
 
 
-def api_routes(desk: Desk, writer: Writer) -> list[Route]:
+def api_routes(database: Database, desk: Desk) -> list[Route]:
     """Return the routes of the HTTP API, which describe themselves, too."""
     return [
-        *AppointmentRoutes(desk, writer).routes(),
-        *analytics_routes(desk.database, desk.hours.minutes),
+        *AppointmentRoutes(desk).routes(),
+        *analytics_routes(database, desk.hours.minutes),
         *docs_routes(__version__, OPERATIONS),
     ]
 

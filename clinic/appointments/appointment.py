@@ -15,16 +15,53 @@ MOVES: dict[Status, tuple[Status, ...]] = {
     "cancelled": ("booked",),
 }
 
-# No appointment is longer than a day: what began a day before a time is not in its way.
+# No appointment is longer than a day of real time.
 LONGEST = datetime.timedelta(days=1)
+# On the clinic's clocks it may look longer, where they go forward: by a whole day in Pacific/Apia
+# on 2011-12-30. The schema counts on this bound, too.
+LONGEST_ON_CLOCKS = datetime.timedelta(days=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """An office, and a doctor where one is named, from one wall-clock time up to another."""
+
+    office_number: str
+    doctor_name: str | None
+    begins: datetime.datetime
+    ends: datetime.datetime
+
+    def overlaps(self, other: "Occupancy") -> bool:
+        """Tell whether the two cannot both be had; back to back is no overlap."""
+        same_office = self.office_number == other.office_number
+        same_doctor = self.doctor_name is not None and self.doctor_name == other.doctor_name
+        return (
+            (same_office or same_doctor) and self.begins < other.ends and other.begins < self.ends
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NewAppointment:
+    """What the desk is asked to book; without ``duration_minutes`` the clinic's usual length.
+
+    ``override_reason`` says why to book it over others on purpose.
+    """
+
+    patient_name: str
+    office_number: str
+    date_time: datetime.datetime
+    doctor_name: str | None = None
+    duration_minutes: int | None = None
+    override_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Appointment:
-    """An appointment in the book; ``date_time`` is the clinic's wall-clock time.
+    """An appointment in the book.
 
-    ``version`` counts its changes, from 1. ``override_reason`` says why it was laid over others on
-    purpose, and is None for all that were not.
+    ``date_time`` is the clinic's wall-clock time, and ``end_time`` the one from which its office is
+    free again: ``duration_minutes`` of real time later. ``version`` counts its changes, from 1.
+    ``override_reason`` says why it was booked over others on purpose, and is None otherwise.
     """
 
     id: int
@@ -35,12 +72,17 @@ class Appointment:
     doctor_name: str | None
     date_time: datetime.datetime
     duration_minutes: int
+    end_time: datetime.datetime
     override_reason: str | None
 
     @property
-    def end_time(self) -> datetime.datetime:
-        """The wall-clock time at which its office is free again."""
-        return self.date_time + datetime.timedelta(minutes=self.duration_minutes)
+    def occupancy(self) -> Occupancy:
+        """What it occupies, unless it is cancelled."""
+        return Occupancy(self.office_number, self.doctor_name, self.date_time, self.end_time)
+
+    def is_same(self, other: "Appointment") -> bool:
+        """Tell whether it is for the same patient, with the same office and doctor, just then."""
+        return self.patient_name == other.patient_name and self.occupancy == other.occupancy
 
     def record(self) -> dict[str, object]:
         """Return the full record as clients know it, with the time under both of its names."""
@@ -58,9 +100,9 @@ class Appointment:
         }
 
     def facts(self, time_zone: str) -> AppointmentFacts:
-        """Return what an event may tell of it: everything but the patient, and but the reason.
+        """Return what an event may tell of it: everything but the patient and the reason.
 
-        A reason is free text, in which a name may stand.
+        A reason is free text and may hold a name.
         """
         return AppointmentFacts(
             appointment_id=self.id,

@@ -1,85 +1,180 @@
-"""The desk: the book, the log of what was done, and the house rules."""
+"""The desk: all that can be done with appointments, for HTTP, pages and commands alike."""
 
-import datetime
-import itertools
 import zoneinfo
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
-from clinic.appointments.appointment import Appointment, NoSuchAppointment
-from clinic.appointments.occupancy import OFFERS, OpeningHours, Slot, SlotTaken, free_times
-from clinic.appointments.queries import select_appointment, select_in_the_way, select_taken
-from clinic.database import Connection, Database, utc_now
-from clinic.events import BOOKED, AppointmentFacts, EventType, subject_of, tell
-from clinic.messaging.message import Message
+from clinic.appointments.appointment import Appointment, NewAppointment, NoSuchAppointment
+from clinic.appointments.availability import Availability, OpeningHours
+from clinic.appointments.booking import Confirmation, NotFree, Request
+from clinic.appointments.changing import (
+    Change,
+    Conflicting,
+    Precondition,
+    change_appointment,
+)
+from clinic.appointments.feed import feed
+from clinic.appointments.idempotency import IdempotencyKey
+from clinic.appointments.listing import all_records, pieces, select_sought
+from clinic.appointments.numbers import Numbers
+from clinic.appointments.queries import select_appointment
+from clinic.appointments.requests import FeedSearch, Search
+from clinic.appointments.wall_clock import end_of
+from clinic.appointments.writer import Writer
+from clinic.database import Database, LostRace, again_if_lost, utc_now
+from clinic.events import BOOKED, subject_of, tell
 from clinic.messaging.outbox import Outbox
 
-# Free times are looked for so far ahead: clinics plan no further.
-HORIZON = datetime.timedelta(days=56)
-# ... and among so many appointments, for a refusal to stay cheap.
-MOST_TAKEN = 500
+# A conflict may vanish before it is looked up, and another one come: so often in a row at most.
+MOST_ROUNDS = 10
 
 
-@dataclass(frozen=True)
 class Desk:
-    """What everyone who books or changes appointments works with.
+    """The face of the clinic's book.
 
-    ``visit_minutes`` is the length of a visit for which none is given.
+    ``appointment_minutes`` is the length of an appointment for which none is given.
     """
 
-    database: Database
-    outbox: Outbox
-    zone: zoneinfo.ZoneInfo
-    visit_minutes: int
-    hours: OpeningHours
-
-    async def tell(
-        self, connection: Connection, happened: Sequence[tuple[EventType, Appointment]]
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        *,
+        zone: zoneinfo.ZoneInfo,
+        appointment_minutes: int,
+        hours: OpeningHours,
     ) -> None:
-        """Write into the log what happened to appointments, in the transaction in which it did."""
-        now = utc_now()
-        events = [tell(kind, made.facts(self.zone.key), now) for kind, made in happened]
-        await self.outbox.append(connection, [event.message() for event in events])
+        self.zone = zone
+        self.hours = hours
+        self.writer = Writer(database, outbox)
+        self._database = database
+        self._outbox = outbox
+        self._appointment_minutes = appointment_minutes
+        self._availability = Availability(database, zone, hours)
+        self._numbers = Numbers(database)
 
-    def told_unnumbered(self, slot: Slot) -> Message:
-        """Return the event of a slot's booking, whose appointment's number is yet to come."""
-        facts = AppointmentFacts(
-            appointment_id=1,
+    async def book(self, wanted: NewAppointment, key: IdempotencyKey | None = None) -> Confirmation:
+        """Write an appointment into the book, and its event into the log: both or neither.
+
+        To book again what stands in the book already is no conflict.
+
+        Raises:
+            SlotTaken: the office or the doctor is taken at that time.
+            KeyReused: the key was used for another booking.
+            Crowded: too many wait already.
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        request = await self._request(wanted, key)
+        appointment = request.appointment
+        for _ in range(MOST_ROUNDS):
+            try:
+                return await self.writer.write(request)
+            except NotFree:
+                # Looked up here and not by the writer, so that nobody else waits for it.
+                conflicts = await self._availability.conflicts(
+                    appointment.occupancy, patient_name=appointment.patient_name
+                )
+                same = next((one for one in conflicts if one.is_same(appointment)), None)
+                if same is None and conflicts:
+                    raise await self._availability.refusal(appointment, conflicts) from None
+                # With a key the writer has to find it, for the key to be kept.
+                if same is not None and key is None:
+                    return Confirmation(same.id, created=False)
+        raise LostRace("the conflicts of a booking vanished each time before they were found")
+
+    async def _request(self, wanted: NewAppointment, key: IdempotencyKey | None) -> Request:
+        minutes = wanted.duration_minutes or self._appointment_minutes
+        appointment = Appointment(
+            id=await self._numbers.next(),
             version=1,
             status="booked",
-            office_number=slot.office_number,
-            doctor_name=slot.doctor_name,
-            date_time=slot.date_time,
-            time_zone=self.zone.key,
-            duration_minutes=slot.duration_minutes,
-            override=False,
+            patient_name=wanted.patient_name,
+            office_number=wanted.office_number,
+            doctor_name=wanted.doctor_name,
+            date_time=wanted.date_time,
+            duration_minutes=minutes,
+            end_time=end_of(wanted.date_time, minutes, self.zone),
+            override_reason=wanted.override_reason,
         )
-        return tell(BOOKED, facts, utc_now()).unnumbered()
+        event = tell(BOOKED, appointment.facts(self.zone.key), utc_now())
+        return Request.of(appointment, event.message(), key)
 
-    async def told_of(self, appointment_id: int) -> list[str]:
+    async def change(
+        self, appointment_id: int, wanted: Change, precondition: Precondition
+    ) -> Appointment:
+        """Change an appointment, and write what happened into the log: all of it or nothing.
+
+        What is so already is no change, and no event.
+
+        Raises:
+            NoSuchAppointment: there is none with this id.
+            Stale: the precondition does not hold for its version.
+            IllegalMove: its status cannot become the one wanted.
+            SlotTaken: the office or the doctor is taken at the time wanted.
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        for _ in range(MOST_ROUNDS):
+            try:
+                return await again_if_lost(
+                    partial(
+                        change_appointment,
+                        self._database,
+                        self._outbox,
+                        self.zone,
+                        appointment_id=appointment_id,
+                        wanted=wanted,
+                        precondition=precondition,
+                    )
+                )
+            except Conflicting as error:
+                conflicts = await self._availability.conflicts(
+                    error.target.occupancy, besides=appointment_id
+                )
+                if conflicts:
+                    raise await self._availability.refusal(error.target, conflicts) from None
+        raise LostRace("the conflicts of a change vanished each time before they were found")
+
+    async def cancel(self, appointment_id: int, precondition: Precondition) -> Appointment:
+        """Cancel an appointment; it stays in the book, and its time is free. See ``change``."""
+        return await self.change(appointment_id, Change(status="cancelled"), precondition)
+
+    async def show(self, appointment_id: int) -> Appointment:
+        """Return an appointment.
+
+        Raises:
+            NoSuchAppointment: there is none with this id.
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        found = await select_appointment(self._database, appointment_id)
+        if found is None:
+            raise NoSuchAppointment
+        return found
+
+    async def history(self, appointment_id: int) -> list[str]:
         """Return all events of an appointment as JSON, oldest first.
 
         Raises:
             NoSuchAppointment: there is none with this id.
+            DatabaseUnavailable: the database cannot do it now.
         """
-        async with self.database.snapshot() as connection:
+        async with self._database.snapshot() as connection:
             if await select_appointment(connection, appointment_id) is None:
                 raise NoSuchAppointment
-            return await self.outbox.told_of(connection, subject_of(appointment_id))
+            return await self._outbox.told_of(connection, subject_of(appointment_id))
 
-    async def refuse(self, wanted: Slot, besides: int | None = None) -> SlotTaken:
-        """Return the refusal of a slot: what is in the way, and when it would be free.
+    async def page(self, search: Search, limit: int) -> list[Appointment]:
+        """Return the first appointments of a search, in order of time and number."""
+        async with self._database.snapshot() as connection:
+            return await select_sought(connection, search, limit)
 
-        The appointment ``besides`` is not in its own way.
-        """
-        horizon = wanted.date_time + HORIZON
-        async with self.database.snapshot() as connection:
-            found = await select_in_the_way(connection, [wanted])
-            taken = await select_taken(connection, wanted, horizon, besides, MOST_TAKEN)
-        if len(taken) == MOST_TAKEN:
-            horizon = taken[-1][0]  # nothing is known of what comes later
-        offers = free_times(wanted, taken, self.hours, self.zone)
-        length = datetime.timedelta(minutes=wanted.duration_minutes)
-        near = itertools.takewhile(lambda time: time + length <= horizon, offers)
-        in_the_way = [one for _, one in found if one.id != besides]
-        return SlotTaken(in_the_way, list(itertools.islice(near, OFFERS)))
+    def search(self, search: Search) -> AsyncIterator[Sequence[Appointment]]:
+        """Yield what is sought in pieces, in order of time; at least one, which may be empty."""
+        return pieces(self._database, search)
+
+    def everything(self) -> AsyncIterator[str]:
+        """Yield a JSON list of every record in the order of numbers, piece by piece."""
+        return all_records(self._database)
+
+    def calendar(self, wanted: FeedSearch) -> AsyncIterator[str]:
+        """Yield the calendar feed of an office or a doctor, piece by piece."""
+        return feed(self._database, wanted, self.zone)

@@ -2,278 +2,374 @@
 
 import datetime
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from clinic.appointments.appointment import LONGEST, Appointment
-from clinic.appointments.occupancy import Slot
-from clinic.appointments.requests import Booking
+from clinic.appointments.appointment import LONGEST_ON_CLOCKS, Appointment, Occupancy
 from clinic.database import Connection, Database, Row, Sql, as_row, as_wall_clock
-from clinic.events import BOOKED, NUMBER_TO_COME, subject_of
-from clinic.messaging.message import Message
-from clinic.messaging.outbox import HOLD_LOGGED_ON_SQLITE, LOG_TOLD_ON_POSTGRESQL
 
 COLUMNS = """
     id, version, status, patient_name, office_number, doctor_name, date_time, duration_minutes,
-    override_reason
+    end_time, override_reason
 """
 
-_WANTED = """
-    wanted as (
-        select * from rows from (
-            json_to_recordset(cast(:bookings as json)) as (
-                patient_name text, patient_key text, office_number text, doctor_name text,
-                date_time timestamp, duration_minutes int, end_time timestamp,
-                event_id text, event_body text
-            )
-        ) with ordinality as booking (
-            patient_name, patient_key, office_number, doctor_name,
-            date_time, duration_minutes, end_time, event_id, event_body, number
-        )
-    )
-"""
-_INSERT_WANTED = """
-    insert into appointment (
-        patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes, end_time
-    )
-    select
-        patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes, end_time
-    from wanted
-    where not exists (
-        -- By the index of overrides alone (migrations/postgresql/0010.overrides_by_time.sql).
-        select from appointment a
-        where a.override_reason is not null and a.status <> 'cancelled'
-            and tsrange(a.date_time, a.end_time) && tsrange(wanted.date_time, wanted.end_time)
-            and (
-                a.office_number = wanted.office_number or a.doctor_name = wanted.doctor_name
-            ) is true
-    )
-    on conflict do nothing
-"""
-
-# What overlaps an appointment that was there before is left out. On PostgreSQL that is the schema's
-# own rule but for overrides, which no constraint can see. On SQLite nobody else is writing, and the
-# words are the schema's (migrations/sqlite/0006.last_before.sql), which would refuse all for one.
-_INSERT_WANTED_ON_SQLITE = """
-    with wanted as (
-        select
-            value->>'patient_name' as patient_name, value->>'patient_key' as patient_key,
-            value->>'office_number' as office_number, value->>'doctor_name' as doctor_name,
-            value->>'date_time' as date_time, value->>'duration_minutes' as duration_minutes,
-            value->>'end_time' as end_time
-        from json_each(:bookings)
-    )
-    insert into appointment (
-        patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes,
-        end_time
-    )
-    select * from wanted
-    where coalesce((
-        select a.end_time from appointment a
-        where a.office_number = wanted.office_number
-            and a.override_reason is null and a.status <> 'cancelled'
-            and a.date_time > datetime(wanted.date_time, '-1 day')
-            and a.date_time < wanted.end_time
-        order by a.date_time desc limit 1
-    ) <= wanted.date_time, true)
-    and coalesce((
-        select a.end_time from appointment a
-        where a.doctor_name = wanted.doctor_name
-            and a.override_reason is null and a.status <> 'cancelled'
-            and a.date_time > datetime(wanted.date_time, '-1 day')
-            and a.date_time < wanted.end_time
-        order by a.date_time desc limit 1
-    ) <= wanted.date_time, true)
-    and not exists (
-        select 1 from appointment a
-        where a.override_reason is not null and a.status <> 'cancelled'
-            and a.date_time > datetime(wanted.date_time, '-1 day')
-            and a.date_time < wanted.end_time and a.end_time > wanted.date_time
-            and (
-                +a.office_number = wanted.office_number or +a.doctor_name = wanted.doctor_name
-            )
-    )
-"""
+# Books what is free, and logs the events of what was booked: an appointment never stands in the
+# book without its event, and all of it is one round trip. The statement writes the tables of
+# `clinic.messaging.outbox` as well, for each further one would be half of what a booking takes.
+#
+# On PostgreSQL the schema's constraints decide what is free, but for overrides, which no constraint
+# can see. On SQLite nobody else writes meanwhile, and the conditions repeat those of the schema's
+# triggers (migrations/sqlite/0012.conflicts.sql), which would abort the whole batch for one
+# conflict. The numbers are fresh: an appointment that has one of them was booked here.
 INSERT_FREE = Sql(
-    sqlite=_INSERT_WANTED_ON_SQLITE + "returning id, office_number, date_time",
-    postgresql=f"with {_WANTED} {_INSERT_WANTED} returning id, office_number, date_time",
-)
-
-# SQLite gives ids in a row, and each statement before writes as many rows: appointments, then their
-# events, then what holds these (https://sqlite.org/lang_corefunc.html#changes).
-_MADE_ON_SQLITE = """
-    json_each(:bookings) join appointment as made
-        on made.office_number = value->>'office_number' and made.date_time = value->>'date_time'
-        and made.id > (select seq - changes() from sqlite_sequence where name = 'appointment')
-"""
-
-# The same and the events of what was free, in one trip to the database where a transaction with a
-# statement for each takes four, which would be most of what a booking takes.
-INSERT_FREE_AND_TELL = Sql(
     sqlite=(
-        _INSERT_WANTED_ON_SQLITE,
-        f"""
+        """
+        with request as (
+            select
+                value->>'id' as id, value->>'patient_name' as patient_name,
+                value->>'patient_key' as patient_key, value->>'office_number' as office_number,
+                value->>'doctor_name' as doctor_name, value->>'date_time' as date_time,
+                value->>'duration_minutes' as duration_minutes, value->>'end_time' as end_time,
+                value->>'override_reason' as override_reason
+            from json_each(:requests)
+        )
+        insert into appointment (
+            id, patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes,
+            end_time, override_reason
+        )
+        select * from request
+        where override_reason is not null or (
+            coalesce((
+                select a.end_time from appointment a
+                where a.office_number = request.office_number
+                    and a.override_reason is null and a.status <> 'cancelled'
+                    and a.date_time > datetime(request.date_time, '-2 days')
+                    and a.date_time < request.end_time
+                order by a.date_time desc limit 1
+            ) <= request.date_time, true)
+            and coalesce((
+                select a.end_time from appointment a
+                where a.doctor_name = request.doctor_name
+                    and a.override_reason is null and a.status <> 'cancelled'
+                    and a.date_time > datetime(request.date_time, '-2 days')
+                    and a.date_time < request.end_time
+                order by a.date_time desc limit 1
+            ) <= request.date_time, true)
+            and not exists (
+                select 1 from appointment a indexed by appointment_override_office
+                where a.office_number = request.office_number
+                    and a.override_reason is not null and a.status <> 'cancelled'
+                    and a.date_time > datetime(request.date_time, '-2 days')
+                    and a.date_time < request.end_time and a.end_time > request.date_time
+            )
+            and not exists (
+                select 1 from appointment a indexed by appointment_override_doctor
+                where a.doctor_name = request.doctor_name
+                    and a.override_reason is not null and a.status <> 'cancelled'
+                    and a.date_time > datetime(request.date_time, '-2 days')
+                    and a.date_time < request.end_time and a.end_time > request.date_time
+            )
+        )
+        """,
+        """
         insert into event (id, type, subject, body)
         select
-            value->>'event_id', :event_type, replace(:event_subject, :number_to_come, made.id),
-            replace(value->>'event_body', :number_to_come, made.id)
-        from {_MADE_ON_SQLITE} order by key
-        """,  # noqa: S608 - our own words, no input
-        HOLD_LOGGED_ON_SQLITE,
-        f"""
-        select key as place, made.id as appointment_id from {_MADE_ON_SQLITE}
-        """,  # noqa: S608 - our own words, no input
+            value->>'event_id', value->>'event_type', value->>'event_subject', value->>'event_body'
+        from json_each(:requests) join appointment on appointment.id = value->>'id'
+        order by key
+        """,
+        """
+        insert into outbox (position, relay_at)
+        select event.position, :held_until
+        from json_each(:requests) join event on event.id = value->>'event_id'
+        """,
+        """
+        select appointment.id
+        from json_each(:requests) join appointment on appointment.id = value->>'id'
+        """,
     ),
-    postgresql=f"""
-        with {_WANTED},
-        made as ({_INSERT_WANTED} returning id, office_number, date_time),
-        told as (
-            select
-                number - 1 as place, made.id as appointment_id, event_id as id,
-                cast(:event_type as text) as type,
-                replace(:event_subject, :number_to_come, cast(made.id as text)) as subject,
-                replace(event_body, :number_to_come, cast(made.id as text)) as body
-            from wanted join made using (office_number, date_time)
+    postgresql="""
+        with request as (
+            select * from json_to_recordset(cast(:requests as json)) as request (
+                id bigint, patient_name text, patient_key text, office_number text,
+                doctor_name text, date_time timestamp, duration_minutes int, end_time timestamp,
+                override_reason text, event_id text, event_type text, event_subject text,
+                event_body text
+            )
         ),
-        {LOG_TOLD_ON_POSTGRESQL}
-        select place, appointment_id from told
-    """,  # noqa: S608 - our own words, no input
+        booked as (
+            insert into appointment (
+                id, patient_name, patient_key, office_number, doctor_name, date_time,
+                duration_minutes, end_time, override_reason
+            )
+            select
+                id, patient_name, patient_key, office_number, doctor_name, date_time,
+                duration_minutes, end_time, override_reason
+            from request
+            where override_reason is not null or not exists (
+                select from appointment a
+                where a.override_reason is not null and a.status <> 'cancelled'
+                    and occupied(a.office_number, a.date_time, a.end_time)
+                    && occupied(request.office_number, request.date_time, request.end_time)
+            ) and not exists (
+                select from appointment a
+                where a.override_reason is not null and a.status <> 'cancelled'
+                    and a.doctor_name is not null
+                    and occupied(a.doctor_name, a.date_time, a.end_time)
+                    && occupied(request.doctor_name, request.date_time, request.end_time)
+            )
+            on conflict do nothing
+            returning id
+        ),
+        logged as (
+            insert into event (id, type, subject, body)
+            select event_id, event_type, event_subject, event_body
+            from request join booked using (id)
+            returning position
+        ),
+        held as (
+            insert into outbox (position, relay_at)
+            select position, cast(:held_until as timestamptz) from logged
+        )
+        select id from booked
+    """,
 )
 
-_OVERLAPPING = f"""
-    select place, {COLUMNS} from wanted join appointment
-        on office_number = wanted_office and status <> 'cancelled'
-        and date_time > day_before and date_time < ends and end_time > begins
-    union
-    select place, {COLUMNS} from wanted join appointment
-        on doctor_name = wanted_doctor and status <> 'cancelled'
-        and date_time > day_before and date_time < ends and end_time > begins
-    order by place, date_time, id
-"""  # noqa: S608 - columns, no input
-SELECT_IN_THE_WAY = Sql(
+# Who sends again what stands in the book: the very same appointment, whatever its status but
+# cancelled. By the index of patients, one look a request.
+SELECT_SAME = Sql(
     sqlite="""
-        with wanted as (
-            select
-                key as place, value->>'office_number' as wanted_office,
-                value->>'doctor_name' as wanted_doctor, value->>'day_before' as day_before,
-                value->>'date_time' as begins, value->>'end_time' as ends
-            from json_each(:slots)
-        )
-    """
-    + _OVERLAPPING,
+        select value->>'id' as request, (
+            select a.id from appointment a
+            where a.patient_key = value->>'patient_key' and a.date_time = value->>'date_time'
+                and a.patient_name = value->>'patient_name'
+                and a.office_number = value->>'office_number'
+                and a.doctor_name is value->>'doctor_name'
+                and a.end_time = value->>'end_time' and a.status <> 'cancelled'
+            order by a.id limit 1
+        ) as same
+        from json_each(:requests)
+    """,
     postgresql="""
-        with wanted as (
-            select
-                place, office_number as wanted_office, doctor_name as wanted_doctor, day_before,
-                date_time as begins, end_time as ends
-            from json_to_recordset(cast(:slots as json)) as slot (
-                place int, office_number text, doctor_name text, day_before timestamp,
-                date_time timestamp, end_time timestamp
-            )
+        select request.id as request, found.id as same
+        from json_to_recordset(cast(:requests as json)) as request (
+            id bigint, patient_name text, patient_key text, office_number text, doctor_name text,
+            date_time timestamp, end_time timestamp
         )
-    """
-    + _OVERLAPPING,
+        cross join lateral (
+            select a.id from appointment a
+            where a.patient_key = request.patient_key and a.date_time = request.date_time
+                and a.patient_name = request.patient_name
+                and a.office_number = request.office_number
+                and a.doctor_name is not distinct from request.doctor_name
+                and a.end_time = request.end_time and a.status <> 'cancelled'
+            order by a.id limit 1
+        ) as found
+    """,
 )
+
+# Each branch is answered from one index: on PostgreSQL those of the schema's rule and those of
+# overrides. The patient's own appointment at that time comes first, however many there are.
+SELECT_CONFLICTS = Sql(
+    sqlite=f"""
+        select * from (
+            select {COLUMNS} from appointment
+            where office_number = :office_number and status <> 'cancelled'
+                and date_time > :earliest and date_time < :ends and end_time > :begins
+            union
+            select {COLUMNS} from appointment
+            where doctor_name = :doctor_name and status <> 'cancelled'
+                and date_time > :earliest and date_time < :ends and end_time > :begins
+        )
+        where id <> :besides
+        order by patient_name = :patient_name and date_time = :begins desc, date_time, id
+        limit :limit
+    """,  # noqa: S608 - columns, no input
+    postgresql=f"""
+        select * from (
+            select {COLUMNS} from appointment
+            where status <> 'cancelled' and override_reason is null
+                and occupied(office_number, date_time, end_time)
+                && occupied(:office_number, :begins, :ends)
+            union
+            select {COLUMNS} from appointment
+            where status <> 'cancelled' and override_reason is null and doctor_name is not null
+                and occupied(doctor_name, date_time, end_time)
+                && occupied(:doctor_name, :begins, :ends)
+            union
+            select {COLUMNS} from appointment
+            where status <> 'cancelled' and override_reason is not null
+                and occupied(office_number, date_time, end_time)
+                && occupied(:office_number, :begins, :ends)
+            union
+            select {COLUMNS} from appointment
+            where status <> 'cancelled' and override_reason is not null
+                and doctor_name is not null
+                and occupied(doctor_name, date_time, end_time)
+                && occupied(:doctor_name, :begins, :ends)
+        ) as conflict
+        where id <> :besides
+        order by coalesce(patient_name = :patient_name, false) and date_time = :begins desc,
+            date_time, id
+        limit :limit
+    """,  # noqa: S608 - columns, no input
+)
+
+# The gaps between the appointments of an office and a doctor. One may begin before another ends
+# (they are two calendars, and overrides overlap), hence the running maximum. The last gap ends
+# where the search does: at the horizon, or at the last appointment that it has looked at.
+SELECT_GAPS = """
+    with taken as (
+        select date_time, end_time from appointment
+        where office_number = :office_number and status <> 'cancelled' and id <> :besides
+            and date_time > :earliest and date_time < :until and end_time > :begins
+        union
+        select date_time, end_time from appointment
+        where doctor_name = :doctor_name and status <> 'cancelled' and id <> :besides
+            and date_time > :earliest and date_time < :until and end_time > :begins
+        order by date_time, end_time limit :most
+    ),
+    busy as (
+        select date_time, max(end_time) over (
+            order by date_time, end_time rows between unbounded preceding and 1 preceding
+        ) as busy_until
+        from taken
+    )
+    select coalesce(busy_until, :begins) as opens, date_time as closes from busy
+    where coalesce(busy_until, :begins) < date_time
+    union all
+    select
+        coalesce(max(end_time), :begins),
+        case when count(*) < :most then :until else max(date_time) end
+    from taken
+    order by opens
+"""
+
+
+class Gap(NamedTuple):
+    """A span in which nothing is taken, from one wall-clock time up to another."""
+
+    opens: datetime.datetime
+    closes: datetime.datetime
 
 
 async def insert_free(
-    connection: Connection, bookings: Sequence[tuple[Booking, Slot]]
-) -> dict[int, int]:
-    """Write those appointments into the book whose slots are free; return their ids, by place.
+    target: Connection | Database, requests: Sequence[Row], held_until: datetime.datetime
+) -> set[int]:
+    """Book the appointments that are free, with their events; return the numbers of those.
 
-    No two of the slots may overlap.
+    ``requests`` are rows of ``request_row``, of which no two may overlap; one with an
+    ``override_reason`` is booked in any case. On a ``Database`` it is a transaction of its own, in
+    one round trip. The events are held for this process's relay until then; see
+    ``Outbox.hand_over``.
+
+    Raises:
+        StatementRefused: one of the rows contradicts the schema, and none was booked.
+        DatabaseUnavailable: the database cannot do it now.
     """
-    rows = await connection.fetch_all(
-        INSERT_FREE, {"bookings": [wanted(booking, slot) for booking, slot in bookings]}
-    )
-    made = {(row["office_number"], as_wall_clock(row["date_time"])): row["id"] for row in rows}
-    found = {}
-    for place, (_, slot) in enumerate(bookings):
-        if (slot.office_number, slot.date_time) in made:
-            found[place] = made[slot.office_number, slot.date_time]
-    return found
+    values = {"requests": list(requests), "held_until": held_until}
+    if isinstance(target, Database):
+        rows = await target.at_once(INSERT_FREE, values)
+    else:
+        rows = await target.fetch_all(INSERT_FREE, values)
+    return {row["id"] for row in rows}
 
 
-async def insert_free_and_tell(
-    database: Database, wanted: Sequence[Row], held_until: datetime.datetime
-) -> dict[int, int]:
-    """Do the same at once with the events, whose messages get the number that comes.
+def request_row(appointment: Appointment, event: Mapping[str, str]) -> Row:
+    """Return what is to be written of a new appointment and of the event that tells of it.
 
-    ``wanted`` are rows of ``wanted_and_told``. The events are held for our own relay until then;
-    see ``Outbox.hand_over``.
+    ``event`` has the columns ``event_id``, ``event_type``, ``event_subject``, ``event_body``.
     """
-    rows = await database.at_once(
-        INSERT_FREE_AND_TELL,
-        {
-            "bookings": list(wanted),
-            "event_type": BOOKED,
-            "event_subject": subject_of(NUMBER_TO_COME),
-            "number_to_come": NUMBER_TO_COME,
-            "held_until": held_until,
-        },
-    )
-    return {row["place"]: row["appointment_id"] for row in rows}
-
-
-def wanted(booking: Booking, slot: Slot) -> dict[str, object]:
-    """Return what is to be written of a booking."""
     return {
-        "patient_name": booking.patient_name,
-        "patient_key": patient_key(booking.patient_name),
-        "office_number": slot.office_number,
-        "doctor_name": slot.doctor_name,
-        "date_time": slot.date_time,
-        "duration_minutes": slot.duration_minutes,
-        "end_time": slot.end_time,
+        "id": appointment.id,
+        "patient_name": appointment.patient_name,
+        "patient_key": patient_key(appointment.patient_name),
+        "office_number": appointment.office_number,
+        "doctor_name": appointment.doctor_name,
+        "date_time": appointment.date_time,
+        "duration_minutes": appointment.duration_minutes,
+        "end_time": appointment.end_time,
+        "override_reason": appointment.override_reason,
+        **event,
     }
 
 
-def wanted_and_told(booking: Booking, slot: Slot, told: Message) -> Row:
-    """Return what is to be written of a booking and of its event."""
-    return {**wanted(booking, slot), "event_id": told.id, "event_body": told.body}
+async def select_same(connection: Connection, requests: Sequence[Row]) -> dict[int, int]:
+    """Return which requests stand in the book already: by their numbers, the numbers there."""
+    rows = await connection.fetch_all(SELECT_SAME, {"requests": list(requests)})
+    return {row["request"]: row["same"] for row in rows if row["same"] is not None}
 
 
-async def lock_places(connection: Connection, slots: Sequence[Slot]) -> None:
-    """Wait for others who want these offices or doctors, be it for another time, until they end.
+async def select_conflicts(
+    database: Database,
+    wanted: Occupancy,
+    *,
+    patient_name: str | None,
+    besides: int | None,
+    limit: int,
+) -> list[Appointment]:
+    """Return appointments that overlap, in order of time, but for the one ``besides``.
 
-    Without it those who move to one time at once wait for each other in circles, since each writes
-    its row before it looks for others; and no rule of the schema stops two overrides.
+    If there are more than ``limit``, that of the patient at that time is among those returned.
     """
-    places = {f"office {slot.office_number}" for slot in slots}
-    places |= {f"doctor {slot.doctor_name}" for slot in slots if slot.doctor_name is not None}
+    rows = await database.look(
+        SELECT_CONFLICTS,
+        _span(wanted) | {"patient_name": patient_name, "besides": besides or 0, "limit": limit},
+    )
+    return sorted(map(appointment_of, rows), key=lambda one: (one.date_time, one.id))
+
+
+async def select_gaps(
+    database: Database,
+    wanted: Occupancy,
+    *,
+    until: datetime.datetime,
+    besides: int | None,
+    most: int,
+) -> list[Gap]:
+    """Return when neither the office nor the doctor is taken, from the wanted time up to another.
+
+    At most that many appointments are looked at; the last gap ends there, and may be empty.
+    """
+    rows = await database.look(
+        SELECT_GAPS, _span(wanted) | {"until": until, "besides": besides or 0, "most": most}
+    )
+    return [Gap(as_wall_clock(row["opens"]), as_wall_clock(row["closes"])) for row in rows]
+
+
+def _span(wanted: Occupancy) -> dict[str, object]:
+    return {
+        "office_number": wanted.office_number,
+        "doctor_name": wanted.doctor_name,
+        "begins": wanted.begins,
+        "ends": wanted.ends,
+        # No appointment that begins before this lasts until then.
+        "earliest": wanted.begins - LONGEST_ON_CLOCKS,
+    }
+
+
+async def lock_offices_and_doctors(
+    connection: Connection, occupancies: Sequence[Occupancy]
+) -> None:
+    """Wait for others who want these offices or doctors, at any time, until they end.
+
+    Without it appointments that move to one time at once deadlock, since each writes its row before
+    it looks for others; and no rule of the schema stops two overrides.
+    """
+    names = {f"office {one.office_number}" for one in occupancies}
+    names |= {f"doctor {one.doctor_name}" for one in occupancies if one.doctor_name is not None}
     await connection.execute(
         Sql(
             # A transaction that writes is alone anyway.
-            sqlite="select value from json_each(:places)",
+            sqlite="select value from json_each(:names)",
             postgresql="""
                 select pg_advisory_xact_lock(hashtextextended(value, 0))
-                from json_array_elements_text(cast(:places as json))
+                from json_array_elements_text(cast(:names as json))
             """,
         ),
-        # In one order for all, so that no two wait for each other in a circle.
-        {"places": sorted(places)},
+        # In one order for all, so that no two deadlock.
+        {"names": sorted(names)},
     )
-
-
-async def insert_overriding(connection: Connection, booking: Booking, slot: Slot) -> int:
-    """Write an appointment into the book whatever is in its way, and return its id."""
-    rows = await connection.fetch_all(
-        """
-        insert into appointment (
-            patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes,
-            end_time, override_reason
-        )
-        values (
-            :patient_name, :patient_key, :office_number, :doctor_name, :date_time,
-            :duration_minutes, :end_time, :override_reason
-        )
-        returning id
-        """,
-        {
-            **wanted(booking, slot),
-            "override_reason": booking.reason,
-        },
-    )
-    return int(rows[0]["id"])
 
 
 async def update_appointment(connection: Connection, changed: Appointment) -> None:
@@ -292,69 +388,16 @@ async def update_appointment(connection: Connection, changed: Appointment) -> No
             override_reason = :override_reason
         where id = :id
         """,
-        as_row(changed)
-        | {"patient_key": patient_key(changed.patient_name), "end_time": changed.end_time},
+        as_row(changed) | {"patient_key": patient_key(changed.patient_name)},
     )
 
 
-async def select_in_the_way(
-    connection: Connection, slots: Sequence[Slot]
-) -> list[tuple[int, Appointment]]:
-    """Return what overlaps each slot, with the slot's place in the sequence, in order of time."""
-    rows = await connection.fetch_all(
-        SELECT_IN_THE_WAY,
-        {
-            "slots": [
-                {
-                    **as_row(slot),
-                    "place": place,
-                    "day_before": slot.date_time - LONGEST,
-                    "end_time": slot.end_time,
-                }
-                for place, slot in enumerate(slots)
-            ]
-        },
-    )
-    return [(int(row["place"]), appointment_of(row)) for row in rows]
-
-
-async def select_taken(
-    connection: Connection, slot: Slot, until: datetime.datetime, besides: int | None, limit: int
-) -> list[tuple[datetime.datetime, datetime.datetime]]:
-    """Return the first spans that are taken from the slot's beginning on, in order.
-
-    Those are taken that have its office or its doctor, but for the appointment ``besides``.
-    """
-    rows = await connection.fetch_all(
-        """
-        select date_time, end_time from (
-            select id, date_time, end_time from appointment
-            where office_number = :office_number and status <> 'cancelled'
-                and date_time > :day_before and date_time < :until and end_time > :begins
-            union
-            select id, date_time, end_time from appointment
-            where doctor_name = :doctor_name and status <> 'cancelled'
-                and date_time > :day_before and date_time < :until and end_time > :begins
-        ) as taken
-        where id <> :besides
-        order by date_time limit :limit
-        """,
-        {
-            "office_number": slot.office_number,
-            "doctor_name": slot.doctor_name,
-            "day_before": slot.date_time - LONGEST,
-            "begins": slot.date_time,
-            "until": until,
-            "besides": besides or 0,
-            "limit": limit,
-        },
-    )
-    return [(as_wall_clock(row["date_time"]), as_wall_clock(row["end_time"])) for row in rows]
-
-
-async def select_appointment(connection: Connection, appointment_id: int) -> Appointment | None:
+async def select_appointment(
+    target: Connection | Database, appointment_id: int
+) -> Appointment | None:
     """Return one appointment, or None if there is no such."""
-    rows = await connection.fetch_all(
+    read = target.look if isinstance(target, Database) else target.fetch_all
+    rows = await read(
         f"select {COLUMNS} from appointment where id = :id",  # noqa: S608 - columns, no input
         {"id": appointment_id},
     )
@@ -386,5 +429,6 @@ def appointment_of(row: Row) -> Appointment:
         doctor_name=row["doctor_name"],
         date_time=as_wall_clock(row["date_time"]),
         duration_minutes=row["duration_minutes"],
+        end_time=as_wall_clock(row["end_time"]),
         override_reason=row["override_reason"],
     )

@@ -6,8 +6,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinic.appointments.appointment import Appointment, IllegalMove, NoSuchAppointment, Stale
+from clinic.appointments.availability import SlotTaken
 from clinic.appointments.idempotency import BadKey, KeyReused
-from clinic.appointments.occupancy import SlotTaken
 from clinic.appointments.requests import Name, OfficeNumber
 from clinic.appointments.routes import REFUSALS
 from clinic.events import LARGEST_ID, Status, WallClockTime
@@ -24,6 +24,7 @@ EXAMPLE = Appointment(
     doctor_name=None,
     date_time=datetime.datetime(2027, 12, 1, 15, 30),  # noqa: DTZ001 - wall-clock time
     duration_minutes=15,
+    end_time=datetime.datetime(2027, 12, 1, 15, 45),  # noqa: DTZ001
     override_reason=None,
 )
 

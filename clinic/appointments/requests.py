@@ -25,7 +25,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_after_validator_function
 
-from clinic.appointments.appointment import LONGEST
+from clinic.appointments import changing
+from clinic.appointments.appointment import LONGEST, NewAppointment
 from clinic.appointments.wall_clock import FORM, read_wall_clock
 from clinic.database import wall_clock_text
 from clinic.events import Status
@@ -247,12 +248,20 @@ class Booking(_Request):
     doctor_name: Name | None = None
     duration_minutes: Minutes | None = None
 
+    def wanted(self) -> NewAppointment:
+        """Return it in the desk's words."""
+        return NewAppointment(
+            patient_name=self.patient_name,
+            office_number=self.office_number,
+            date_time=self.date_time,
+            doctor_name=self.doctor_name,
+            duration_minutes=self.duration_minutes,
+            override_reason=self.reason,
+        )
+
 
 class Change(_Request):
-    """What is to become of an appointment; a field that was not sent stays as it is.
-
-    See ``given`` for those that were.
-    """
+    """What is to become of an appointment; a field that was not sent stays as it is."""
 
     patient_name: Name = NOT_SENT
     office_number: OfficeNumber = NOT_SENT
@@ -261,9 +270,10 @@ class Change(_Request):
     duration_minutes: Minutes = NOT_SENT
     status: Status = NOT_SENT
 
-    def given(self) -> dict[str, Any]:
-        """Return the fields of the appointment that were sent."""
-        return self.model_dump(include=self.model_fields_set - {"override", "reason"})
+    def wanted(self) -> changing.Change:
+        """Return it in the desk's words."""
+        sent = self.model_fields_set - {"override", "reason", "status"}
+        return changing.Change(self.model_dump(include=sent), self.status, self.reason)
 
 
 class Search(DayRange):

@@ -13,14 +13,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from clinic.appointments.appointment import Appointment, IllegalMove, NoSuchAppointment, Stale
-from clinic.appointments.booking import Writer
-from clinic.appointments.changing import change
+from clinic.appointments.availability import SlotTaken
 from clinic.appointments.desk import Desk
-from clinic.appointments.feed import feed
 from clinic.appointments.idempotency import BadKey, IdempotencyKey, KeyReused
-from clinic.appointments.listing import all_records, pieces, select_sought
-from clinic.appointments.occupancy import SlotTaken
-from clinic.appointments.queries import select_appointment
 from clinic.appointments.requests import Booking, Change, FeedSearch, Search, cursor
 from clinic.appointments.spreadsheet import as_csv
 from clinic.web.conditions import entity_tag, is_known, may_change
@@ -51,7 +46,6 @@ class AppointmentRoutes:
     """The routes of appointments; each path is the same with and without a final slash."""
 
     desk: Desk
-    writer: Writer
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -83,7 +77,7 @@ class AppointmentRoutes:
         sent = await read_json_object(request)
         booking = Booking.read(sent, self.desk.zone)
         key = IdempotencyKey.read(header(request, b"idempotency-key"), sent)
-        confirmed = await self.writer.book(booking, key)
+        confirmed = await self.desk.book(booking.wanted(), key)
         return Response(
             to_json({"id": confirmed.appointment_id, **sent}),
             HTTPStatus.CREATED if confirmed.created else HTTPStatus.OK,
@@ -92,10 +86,7 @@ class AppointmentRoutes:
         )
 
     async def _show(self, request: Request) -> Response:
-        async with self.desk.database.snapshot() as connection:
-            appointment = await select_appointment(connection, read_id(request))
-        if appointment is None:
-            raise NoSuchAppointment
+        appointment = await self.desk.show(read_id(request))
         if is_known(request, appointment.version):
             tag = entity_tag(appointment.version)
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
@@ -103,17 +94,16 @@ class AppointmentRoutes:
 
     async def _change(self, request: Request) -> Response:
         sent = await read_json_object(request, CHANGE_TYPES)
-        wanted = Change.read(sent, self.desk.zone)
+        wanted = Change.read(sent, self.desk.zone).wanted()
         allowed = partial(may_change, request)
-        return record_response(await change(self.desk, read_id(request), wanted, allowed))
+        return record_response(await self.desk.change(read_id(request), wanted, allowed))
 
     async def _cancel(self, request: Request) -> Response:
-        wanted = Change(status="cancelled")
         allowed = partial(may_change, request)
-        return record_response(await change(self.desk, read_id(request), wanted, allowed))
+        return record_response(await self.desk.cancel(read_id(request), allowed))
 
     async def _history(self, request: Request) -> Response:
-        told = await self.desk.told_of(read_id(request))
+        told = await self.desk.history(read_id(request))
         return Response(f"[{','.join(told)}]", media_type=JSON)
 
     async def _list(self, request: Request) -> Response:
@@ -122,17 +112,16 @@ class AppointmentRoutes:
         if search.limit is not None:
             return await self._page(request, search, search.limit, media_type)
         if media_type == CSV:
-            return await stream(as_lines(pieces(self.desk.database, search)), CSV)
+            return await stream(as_lines(self.desk.search(search)), CSV)
         if request.query_params:
-            return await stream(as_list(pieces(self.desk.database, search)), JSON)
-        return await stream(all_records(self.desk.database), JSON)
+            return await stream(as_list(self.desk.search(search)), JSON)
+        return await stream(self.desk.everything(), JSON)
 
     async def _page(
         self, request: Request, search: Search, limit: int, media_type: str
     ) -> Response:
-        async with self.desk.database.snapshot() as connection:
-            # One more than asked for, to know whether there is a next page.
-            found = await select_sought(connection, search, limit + 1)
+        # One more than asked for, to know whether there is a next page.
+        found = await self.desk.page(search, limit + 1)
         page = found[:limit]
         headers = {"Vary": "Accept"}
         if len(found) > limit:
@@ -143,7 +132,7 @@ class AppointmentRoutes:
 
     async def _feed(self, request: Request) -> Response:
         search = FeedSearch.of(request)
-        return await stream(feed(self.desk.database, search, self.desk.zone), CALENDAR)
+        return await stream(self.desk.calendar(search), CALENDAR)
 
 
 async def stream(pieces_of_text: AsyncIterator[str], media_type: str) -> Response:

@@ -45,3 +45,27 @@ def exists(time: datetime.datetime, zone: zoneinfo.ZoneInfo) -> bool:
     """
     before, after = zone.utcoffset(time.replace(fold=0)), zone.utcoffset(time.replace(fold=1))
     return before is None or after is None or before >= after
+
+
+def end_of(start: datetime.datetime, minutes: int, zone: zoneinfo.ZoneInfo) -> datetime.datetime:
+    """Return the wall-clock time that the zone's clocks show so many real minutes after a start.
+
+    Of an hour that the clocks show twice the book holds the first pass only. An end within the
+    second pass is therefore the time at which the hour is over: the next one that can be booked.
+    """
+    begins = start.replace(tzinfo=zone, fold=0).astimezone(datetime.UTC)
+    end = (begins + datetime.timedelta(minutes=minutes)).astimezone(zone)
+    if not end.fold:
+        return end.replace(tzinfo=None)
+    before, after = zone.utcoffset(end.replace(fold=0)), zone.utcoffset(end)
+    # The end of the repeated hour lies between here and its whole length later.
+    earliest, latest = end.replace(tzinfo=None, fold=0), end.replace(tzinfo=None, fold=0)
+    if before is not None and after is not None:
+        latest += before - after
+    while latest - earliest > datetime.timedelta(seconds=1):
+        middle = earliest + (latest - earliest) / 2
+        if zone.utcoffset(middle) != zone.utcoffset(middle.replace(fold=1)):
+            earliest = middle
+        else:
+            latest = middle
+    return latest.replace(microsecond=0)

@@ -5,14 +5,15 @@ import contextlib
 import datetime
 import json
 import zoneinfo
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import anyio
 
-from clinic.appointments.booking import Writer
+from clinic.appointments.appointment import NewAppointment
+from clinic.appointments.availability import OpeningHours
 from clinic.appointments.desk import Desk
-from clinic.appointments.occupancy import OpeningHours
+from clinic.appointments.numbers import draw_numbers
 from clinic.appointments.requests import Booking
 from clinic.database import Database
 from clinic.messaging.outbox import Outbox
@@ -36,27 +37,32 @@ OVERLAPS = """
 
 def desk_on(database: Database) -> Desk:
     outbox = Outbox(database, datetime.timedelta(hours=1))
-    return Desk(database, outbox, ZONE, visit_minutes=15, hours=HOURS)
+    return Desk(database, outbox, zone=ZONE, appointment_minutes=15, hours=HOURS)
 
 
-def booking(**fields: Any) -> Booking:
-    return Booking.read(SENT | fields, ZONE)
+async def numbers_at_hand(desk: Desk, count: int) -> None:
+    """Have a desk draw numbers in advance, as one that has been busy has."""
+    desk._numbers._drawn.extend(await draw_numbers(desk._database, count))
+
+
+def booking(**fields: Any) -> NewAppointment:
+    return Booking.read(SENT | fields, ZONE).wanted()
 
 
 @contextlib.asynccontextmanager
-async def writing(*writers: Writer) -> AsyncIterator[None]:
-    """Let writers write while the body runs, and what still waits after it."""
+async def writing(*desks: Desk) -> AsyncIterator[None]:
+    """Let the desks' writers write while the body runs, and what still waits after it."""
     stop = Stop()
     async with anyio.create_task_group() as tasks:
-        for writer in writers:
-            tasks.start_soon(writer.run, Lifecycle(stop, lambda: None))
+        for desk in desks:
+            tasks.start_soon(desk.writer.run, Lifecycle(stop, lambda: None))
         try:
             yield
         finally:
             stop.request()
 
 
-async def outcomes(*waiting: asyncio.Task[Any]) -> list[Any]:
+async def outcomes(*waiting: Awaitable[Any]) -> list[Any]:
     """Return what each got, be it an exception."""
     async with asyncio.timeout(60):
         return await asyncio.gather(*waiting, return_exceptions=True)

@@ -25,13 +25,12 @@ from hypothesis.stateful import (
 )
 
 from clinic.appointments.appointment import IllegalMove, NoSuchAppointment, Stale
-from clinic.appointments.booking import Confirmation, Writer
-from clinic.appointments.changing import change
+from clinic.appointments.availability import MOST_CONFLICTS, SlotTaken
+from clinic.appointments.booking import Confirmation
 from clinic.appointments.desk import Desk
 from clinic.appointments.idempotency import IdempotencyKey, KeyReused
-from clinic.appointments.occupancy import SlotTaken
 from clinic.appointments.requests import Booking, Change
-from clinic.database import open_database
+from clinic.database import Database, open_database
 from clinic.supervisor import Lifecycle, Stop
 from tests.appointments.desks import ZONE, desk_on, rows
 
@@ -197,12 +196,15 @@ places = st.integers(0, 1_000)
 seen = st.sampled_from([None, None, 0, 1])
 
 
+WRITTEN = "select subject from event where type = 'appointment.booked' order by position"
+
+
 class Lives(RuleBasedStateMachine):
     """What may happen at a desk, each step compared with the model."""
 
-    def __init__(self, portal: BlockingPortal, desk: Desk, writer: Writer) -> None:
+    def __init__(self, portal: BlockingPortal, database: Database, desk: Desk) -> None:
         super().__init__()
-        self.portal, self.desk, self.writer = portal, desk, writer
+        self.portal, self.database, self.desk = portal, database, desk
         self.book = Book()
 
     @initialize()
@@ -210,7 +212,7 @@ class Lives(RuleBasedStateMachine):
         self.portal.call(self._empty)
 
     async def _empty(self) -> None:
-        async with self.desk.database.transaction() as connection:
+        async with self.database.transaction() as connection:
             for table in ("idempotency_key", "appointment", "event"):
                 await connection.execute(f"delete from {table}")
 
@@ -258,7 +260,9 @@ class Lives(RuleBasedStateMachine):
             for sent, outcome in zip(crowd, found, strict=True)
             if isinstance(outcome, Confirmation) and outcome.created
         ]
-        for number, sent in sorted(made, key=lambda one: one[0]):
+        # In the order in which they were written: numbers are drawn before.
+        written = [subject for (subject,) in self.portal.call(rows, self.database, WRITTEN)]
+        for number, sent in sorted(made, key=lambda one: written.index(f"appointment/{one[0]}")):
             assert "override" in sent or not self.book.in_the_way(wished(sent))
             self.book.add(number, wished(sent))
         for sent, outcome in zip(crowd, found, strict=True):
@@ -301,7 +305,9 @@ class Lives(RuleBasedStateMachine):
         async with asyncio.timeout(30):
             return await asyncio.gather(
                 *(
-                    self.writer.book(Booking.read(sent, ZONE), IdempotencyKey.read(key, sent))
+                    self.desk.book(
+                        Booking.read(sent, ZONE).wanted(), IdempotencyKey.read(key, sent)
+                    )
                     for sent, key in crowd
                 ),
                 return_exceptions=True,
@@ -312,7 +318,7 @@ class Lives(RuleBasedStateMachine):
 
         async def tell() -> Any:
             try:
-                return await change(self.desk, number, Change.read(sent, ZONE), allowed)
+                return await self.desk.change(number, Change.read(sent, ZONE).wanted(), allowed)
             except (NoSuchAppointment, Stale, IllegalMove, SlotTaken) as refusal:
                 return refusal
 
@@ -352,7 +358,7 @@ class Lives(RuleBasedStateMachine):
                     "date_time": one.date_time,
                     "end_time": one.ends.isoformat(),
                 }
-                for number in blocking
+                for number in blocking[:MOST_CONFLICTS]
                 for one in [self.book.lives[number]]
             ],
             "free_times": self.book.free_times(life, besides),
@@ -395,7 +401,7 @@ class Lives(RuleBasedStateMachine):
     def teardown(self) -> None:
         found = self.portal.call(
             rows,
-            self.desk.database,
+            self.database,
             "select id, version, patient_name, office_number, doctor_name, date_time,"
             " duration_minutes, status, override_reason from appointment",
         )
@@ -408,7 +414,7 @@ class Lives(RuleBasedStateMachine):
             number: (len(told[number].types), life) for number, life in self.book.lives.items()
         }
         log = self.portal.call(
-            rows, self.desk.database, "select type, subject, body from event order by position"
+            rows, self.database, "select type, subject, body from event order by position"
         )
         events: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         for kind, subject, body in log:
@@ -468,14 +474,13 @@ def test_lives_go_as_the_rules_say(database_url: str, lives: int, length: int) -
         portal.wrap_async_context_manager(open_database(database_url)) as database,
     ):
         desk = desk_on(database)
-        writer = Writer(desk)
         stop = Stop()
 
         class Here(Lives):
             def __init__(self) -> None:
-                super().__init__(portal, desk, writer)
+                super().__init__(portal, database, desk)
 
-        running = portal.start_task_soon(writer.run, Lifecycle(stop, lambda: None))
+        running = portal.start_task_soon(desk.writer.run, Lifecycle(stop, lambda: None))
         try:
             run_state_machine_as_test(
                 Here,

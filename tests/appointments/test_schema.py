@@ -206,7 +206,7 @@ def test_an_override_is_refused_by_nothing_and_refuses_ordinary_ones(book: Book)
 
 @pytest.mark.parametrize("place", range(3))
 def test_of_many_in_one_statement_each_is_judged_by_the_overrides(book: Book, place: int) -> None:
-    """PostgreSQL looks once for all of them (migrations/postgresql/0008.override_once.sql)."""
+    """PostgreSQL looks once for all of them (migrations/postgresql/0012.conflicts.sql)."""
     book.insert("10:00", 60, override_reason="r")
     offices = ["B", "C", "D"]
     offices[place] = "A"
@@ -270,6 +270,21 @@ def test_a_whole_day_is_in_the_way_to_its_last_minute(book: Book, reason: str | 
             book.insert(time, minutes)
     book.insert("2027-12-02T10:00:00", 1440)
     book.insert("2027-11-30T10:00:00", 1440)
+
+
+@pytest.mark.parametrize("reason", [None, "r"])
+def test_a_day_that_looks_like_two_on_the_clocks_is_occupied_to_its_end(
+    book: Book, reason: str | None
+) -> None:
+    """As where clocks go forward by a day (Pacific/Apia, 2011-12-30)."""
+    one = book.insert("2011-12-29T10:00:00", 1440, doctor="1", override_reason=reason)
+    book.update(one, "end_time = '2011-12-31T10:00:00'")
+    for time in ("2011-12-29T09:59:00", "2011-12-31T00:00:00", "2011-12-31T09:59:00"):
+        with refused("office_taken"):
+            book.insert(time, 5)
+        with refused("doctor_taken"):
+            book.insert(time, 5, office="B", doctor="1")
+    book.insert("2011-12-31T10:00:00", doctor="1")
 
 
 def test_fractions_of_a_second_count(book: Book) -> None:
@@ -423,9 +438,9 @@ def test_on_sqlite_a_full_day_costs_what_an_empty_one_costs(tmp_path: Path) -> N
     [
         "duration_minutes = 0",
         "duration_minutes = 1441",
-        "duration_minutes = 16",
-        "end_time = '2027-12-01T10:16:00'",
-        "date_time = '2027-12-01T10:01:00'",
+        "end_time = '2027-12-01T10:00:00'",
+        "end_time = '2027-12-03T10:01:00'",
+        "date_time = '2027-12-01T10:15:00'",
         "status = 'gone'",
         "patient_name = ''",
         "office_number = ''",

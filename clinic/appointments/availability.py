@@ -1,0 +1,150 @@
+"""When an office and a doctor are free, and the refusal of a time at which they are not."""
+
+import datetime
+import itertools
+import zoneinfo
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+
+from clinic.appointments.appointment import Appointment, Occupancy
+from clinic.appointments.queries import Gap, select_conflicts, select_gaps
+from clinic.appointments.wall_clock import LAST_YEAR, end_of, exists
+from clinic.database import Database, wall_clock_text
+
+# A refusal offers this many free times ...
+OFFERS = 3
+# ... and names this many conflicts: a time may have been overbooked thousands of times.
+MOST_CONFLICTS = 20
+# Free times are looked for so far ahead: clinics plan no further.
+HORIZON = datetime.timedelta(days=56)
+# ... and among this many appointments of an office and a doctor: ten days of one that is always
+# full, which PostgreSQL reads in a quarter of a millisecond.
+MOST_TAKEN = 500
+# Connections that refusals may use at a time, of the ten that a process has: a crowd that asks for
+# taken times must leave some to those who book.
+PLACES = 3
+
+# What the schema calls its refusals.
+TAKEN = frozenset({"office_taken", "doctor_taken"})
+
+MINUTE = datetime.timedelta(minutes=1)
+
+
+class SlotTaken(Exception):
+    """Somebody else has the office or the doctor at that time."""
+
+    def __init__(
+        self, in_the_way: Sequence[Appointment], offers: Sequence[datetime.datetime] = ()
+    ) -> None:
+        super().__init__(
+            "The office or the doctor is taken at that time, and nothing was changed. Take one of "
+            "the free times, or say override with a reason to double-book on purpose."
+        )
+        self.in_the_way = in_the_way
+        self.members: dict[str, object] = {
+            "in_the_way": [
+                {
+                    "id": one.id,
+                    "office_number": one.office_number,
+                    "doctor_name": one.doctor_name,
+                    "date_time": wall_clock_text(one.date_time),
+                    "end_time": wall_clock_text(one.end_time),
+                }
+                for one in in_the_way
+            ],
+            "free_times": [wall_clock_text(time) for time in offers],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningHours:
+    """When the clinic is open, each day, in minutes since midnight."""
+
+    opens: int
+    closes: int
+
+    @property
+    def minutes(self) -> int:
+        """How long it is open on a day."""
+        return self.closes - self.opens
+
+    def on(self, day: datetime.date) -> tuple[datetime.datetime, datetime.datetime]:
+        """Return the wall-clock times at which it opens and closes on a day."""
+        midnight = datetime.datetime.combine(day, datetime.time())
+        return midnight + self.opens * MINUTE, midnight + self.closes * MINUTE
+
+
+@dataclass(frozen=True)
+class Availability:
+    """What is free in the book, within the clinic's opening hours."""
+
+    database: Database
+    zone: zoneinfo.ZoneInfo
+    hours: OpeningHours
+    _places: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(PLACES))
+
+    async def conflicts(
+        self, wanted: Occupancy, *, patient_name: str | None = None, besides: int | None = None
+    ) -> list[Appointment]:
+        """Return up to ``MOST_CONFLICTS`` appointments that overlap, in order of time.
+
+        The appointment ``besides`` is no conflict. That of the patient at that time is among them,
+        however many there are.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        async with self._places:
+            return await select_conflicts(
+                self.database,
+                wanted,
+                patient_name=patient_name,
+                besides=besides,
+                limit=MOST_CONFLICTS,
+            )
+
+    async def refusal(self, wanted: Appointment, conflicts: Sequence[Appointment]) -> SlotTaken:
+        """Return the refusal of an appointment because of its conflicts, with the next free times.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        async with self._places:
+            gaps = await select_gaps(
+                self.database,
+                wanted.occupancy,
+                until=wanted.date_time + HORIZON,
+                besides=wanted.id,
+                most=MOST_TAKEN,
+            )
+        offers = free_times(gaps, wanted.duration_minutes, self.hours, self.zone)
+        return SlotTaken(conflicts, list(itertools.islice(offers, OFFERS)))
+
+
+def free_times(
+    gaps: Iterable[Gap], minutes: int, hours: OpeningHours, zone: zoneinfo.ZoneInfo
+) -> Iterator[datetime.datetime]:
+    """Yield wall-clock times within the gaps at which an appointment of so many minutes fits.
+
+    Times are within the opening hours, none is skipped by the zone's clocks or after
+    ``LAST_YEAR``, and no two of the appointments would overlap. One that is longer than a day's
+    opening hours fits nowhere.
+    """
+    for opens, closes in gaps:
+        time = opens
+        while time < closes and time.year <= LAST_YEAR:
+            day_opens, day_closes = hours.on(time.date())
+            time = max(time, day_opens)
+            if not exists(time, zone):
+                time += MINUTE
+                continue
+            ends = end_of(time, minutes, zone)
+            if ends > closes:
+                break
+            if ends > day_closes:
+                time = hours.on(time.date() + datetime.timedelta(days=1))[0]
+                continue
+            yield time
+            time = ends
