@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from clinic.appointments.appointment import Appointment, Occupancy
-from clinic.appointments.queries import Gap, select_conflicts, select_gaps
+from clinic.appointments.appointment import Appointment
+from clinic.appointments.queries import Gap, Limits, select_conflicts
 from clinic.appointments.wall_clock import LAST_YEAR, end_of, exists
 from clinic.database import Database, wall_clock_text
 
@@ -19,12 +19,12 @@ OFFERS = 3
 MOST_CONFLICTS = 20
 # Free times are looked for so far ahead: clinics plan no further.
 HORIZON = datetime.timedelta(days=56)
-# ... and among this many appointments of an office and a doctor: ten days of one that is always
-# full, which PostgreSQL reads in a quarter of a millisecond.
-MOST_TAKEN = 500
+# ... and among this many appointments of an office and a doctor, for a refusal to stay cheap: four
+# days on which every quarter of an hour is taken.
+MOST_TAKEN = 200
 # Connections that refusals may use at a time, of the ten that a process has: a crowd that asks for
 # taken times must leave some to those who book.
-PLACES = 3
+PLACES = 2
 
 # What the schema calls its refusals.
 TAKEN = frozenset({"office_taken", "doctor_taken"})
@@ -86,41 +86,27 @@ class Availability:
     _places: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(PLACES))
 
     async def conflicts(
-        self, wanted: Occupancy, *, patient_name: str | None = None, besides: int | None = None
-    ) -> list[Appointment]:
-        """Return up to ``MOST_CONFLICTS`` appointments that overlap, in order of time.
+        self, wanted: Appointment
+    ) -> tuple[list[Appointment], list[datetime.datetime]]:
+        """Return what conflicts with an appointment, and the next times at which it would fit.
 
-        The appointment ``besides`` is no conflict. That of the patient at that time is among them,
-        however many there are.
-
-        Raises:
-            DatabaseUnavailable: the database cannot do it now.
-        """
-        async with self._places:
-            return await select_conflicts(
-                self.database,
-                wanted,
-                patient_name=patient_name,
-                besides=besides,
-                limit=MOST_CONFLICTS,
-            )
-
-    async def refusal(self, wanted: Appointment, conflicts: Sequence[Appointment]) -> SlotTaken:
-        """Return the refusal of an appointment because of its conflicts, with the next free times.
+        Up to ``MOST_CONFLICTS`` appointments, in order of time: one that is the very same is among
+        them, however many there are. Up to ``OFFERS`` times.
 
         Raises:
             DatabaseUnavailable: the database cannot do it now.
         """
+        limits = Limits(wanted.date_time + HORIZON, MOST_CONFLICTS, MOST_TAKEN)
         async with self._places:
-            gaps = await select_gaps(
+            conflicts, gaps = await select_conflicts(
                 self.database,
                 wanted.occupancy,
-                until=wanted.date_time + HORIZON,
+                patient_name=wanted.patient_name,
                 besides=wanted.id,
-                most=MOST_TAKEN,
+                limits=limits,
             )
         offers = free_times(gaps, wanted.duration_minutes, self.hours, self.zone)
-        return SlotTaken(conflicts, list(itertools.islice(offers, OFFERS)))
+        return conflicts, list(itertools.islice(offers, OFFERS))
 
 
 def free_times(

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 from clinic.appointments.appointment import Appointment, NewAppointment, NoSuchAppointment
-from clinic.appointments.availability import Availability, OpeningHours
+from clinic.appointments.availability import Availability, OpeningHours, SlotTaken
 from clinic.appointments.booking import Confirmation, NotFree, Request
 from clinic.appointments.changing import (
     Change,
@@ -71,12 +71,10 @@ class Desk:
                 return await self.writer.write(request)
             except NotFree:
                 # Looked up here and not by the writer, so that nobody else waits for it.
-                conflicts = await self._availability.conflicts(
-                    appointment.occupancy, patient_name=appointment.patient_name
-                )
+                conflicts, offers = await self._availability.conflicts(appointment)
                 same = next((one for one in conflicts if one.is_same(appointment)), None)
                 if same is None and conflicts:
-                    raise await self._availability.refusal(appointment, conflicts) from None
+                    raise SlotTaken(conflicts, offers) from None
                 # With a key the writer has to find it, for the key to be kept.
                 if same is not None and key is None:
                     return Confirmation(same.id, created=False)
@@ -127,11 +125,9 @@ class Desk:
                     )
                 )
             except Conflicting as error:
-                conflicts = await self._availability.conflicts(
-                    error.target.occupancy, besides=appointment_id
-                )
+                conflicts, offers = await self._availability.conflicts(error.target)
                 if conflicts:
-                    raise await self._availability.refusal(error.target, conflicts) from None
+                    raise SlotTaken(conflicts, offers) from None
         raise LostRace("the conflicts of a change vanished each time before they were found")
 
     async def cancel(self, appointment_id: int, precondition: Precondition) -> Appointment:

@@ -2,8 +2,11 @@
 
 import datetime
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
+
+from pydantic_core import from_json
 
 from clinic.appointments.appointment import LONGEST_ON_CLOCKS, Appointment, Occupancy
 from clinic.database import Connection, Database, Row, Sql, as_row, as_wall_clock
@@ -18,7 +21,9 @@ COLUMNS = """
 # `clinic.messaging.outbox` as well, for each further one would be half of what a booking takes.
 #
 # On PostgreSQL the schema's constraints decide what is free, but for overrides, which no constraint
-# can see. On SQLite nobody else writes meanwhile, and the conditions repeat those of the schema's
+# can see. They are counted rather than looked for by `exists`: of a table that nobody has analyzed
+# yet PostgreSQL expects so many overrides that it would look for the first one in the whole book.
+# On SQLite nobody else writes meanwhile, and the conditions repeat those of the schema's
 # triggers (migrations/sqlite/0012.conflicts.sql), which would abort the whole batch for one
 # conflict. The numbers are fresh: an appointment that has one of them was booked here.
 INSERT_FREE = Sql(
@@ -106,17 +111,23 @@ INSERT_FREE = Sql(
                 id, patient_name, patient_key, office_number, doctor_name, date_time,
                 duration_minutes, end_time, override_reason
             from request
-            where override_reason is not null or not exists (
-                select from appointment a
-                where a.override_reason is not null and a.status <> 'cancelled'
-                    and occupied(a.office_number, a.date_time, a.end_time)
-                    && occupied(request.office_number, request.date_time, request.end_time)
-            ) and not exists (
-                select from appointment a
-                where a.override_reason is not null and a.status <> 'cancelled'
-                    and a.doctor_name is not null
-                    and occupied(a.doctor_name, a.date_time, a.end_time)
-                    && occupied(request.doctor_name, request.date_time, request.end_time)
+            where override_reason is not null or coalesce(
+                (
+                    select false from appointment a
+                    where a.override_reason is not null and a.status <> 'cancelled'
+                        and occupied(a.office_number, a.date_time, a.end_time)
+                        && occupied(request.office_number, request.date_time, request.end_time)
+                    having count(*) > 0
+                ),
+                (
+                    select false from appointment a
+                    where a.override_reason is not null and a.status <> 'cancelled'
+                        and a.doctor_name is not null
+                        and occupied(a.doctor_name, a.date_time, a.end_time)
+                        && occupied(request.doctor_name, request.date_time, request.end_time)
+                    having count(*) > 0
+                ),
+                true
             )
             on conflict do nothing
             returning id
@@ -168,82 +179,159 @@ SELECT_SAME = Sql(
     """,
 )
 
-# Each branch is answered from one index: on PostgreSQL those of the schema's rule and those of
-# overrides. The patient's own appointment at that time comes first, however many there are.
+# All there is to say of a time that is not free, in one round trip: the appointments that conflict,
+# and what is taken of the office and of the doctor from then on. Each is one JSON text, for rows
+# take several times as long.
+#
+# Each branch is answered from one index. On PostgreSQL those are the indexes of the schema's rule
+# and of overrides; on SQLite those of an office's or a doctor's times. There the appointments that
+# begin before are skipped but for the last ordinary one, the only one of its kind that can last
+# until then, and for overrides. The patient's own appointment at that time comes first in either.
 SELECT_CONFLICTS = Sql(
-    sqlite=f"""
-        select * from (
-            select {COLUMNS} from appointment
-            where office_number = :office_number and status <> 'cancelled'
-                and date_time > :earliest and date_time < :ends and end_time > :begins
-            union
-            select {COLUMNS} from appointment
-            where doctor_name = :doctor_name and status <> 'cancelled'
-                and date_time > :earliest and date_time < :ends and end_time > :begins
-        )
-        where id <> :besides
-        order by patient_name = :patient_name and date_time = :begins desc, date_time, id
-        limit :limit
-    """,  # noqa: S608 - columns, no input
-    postgresql=f"""
-        select * from (
-            select {COLUMNS} from appointment
-            where status <> 'cancelled' and override_reason is null
-                and occupied(office_number, date_time, end_time)
-                && occupied(:office_number, :begins, :ends)
-            union
-            select {COLUMNS} from appointment
-            where status <> 'cancelled' and override_reason is null and doctor_name is not null
-                and occupied(doctor_name, date_time, end_time)
-                && occupied(:doctor_name, :begins, :ends)
-            union
-            select {COLUMNS} from appointment
-            where status <> 'cancelled' and override_reason is not null
-                and occupied(office_number, date_time, end_time)
-                && occupied(:office_number, :begins, :ends)
-            union
-            select {COLUMNS} from appointment
-            where status <> 'cancelled' and override_reason is not null
-                and doctor_name is not null
-                and occupied(doctor_name, date_time, end_time)
-                && occupied(:doctor_name, :begins, :ends)
-        ) as conflict
-        where id <> :besides
-        order by coalesce(patient_name = :patient_name, false) and date_time = :begins desc,
-            date_time, id
-        limit :limit
-    """,  # noqa: S608 - columns, no input
+    sqlite="""
+        select (
+            select json_group_array(json_object(
+                'id', id, 'version', version, 'status', status, 'patient_name', patient_name,
+                'office_number', office_number, 'doctor_name', doctor_name, 'date_time', date_time,
+                'duration_minutes', duration_minutes, 'end_time', end_time,
+                'override_reason', override_reason
+            )) from (
+                select * from (
+                select * from appointment
+                where patient_key = :patient_key and date_time = :begins and status <> 'cancelled'
+                    and (office_number = :office_number or doctor_name = :doctor_name)
+                union
+                select * from appointment
+                where office_number = :office_number and status <> 'cancelled'
+                    and override_reason is null and end_time > :begins
+                    and date_time < :ends and date_time >= coalesce((
+                        select date_time from appointment
+                        where office_number = :office_number and status <> 'cancelled'
+                            and override_reason is null and date_time <= :begins
+                        order by date_time desc limit 1
+                    ), :begins)
+                union
+                select * from appointment
+                where doctor_name = :doctor_name and status <> 'cancelled'
+                    and override_reason is null and end_time > :begins
+                    and date_time < :ends and date_time >= coalesce((
+                        select date_time from appointment
+                        where doctor_name = :doctor_name and status <> 'cancelled'
+                            and override_reason is null and date_time <= :begins
+                        order by date_time desc limit 1
+                    ), :begins)
+                union
+                select * from (
+                    select * from appointment indexed by appointment_override_office
+                    where office_number = :office_number and status <> 'cancelled'
+                        and override_reason is not null
+                        and date_time > :earliest and date_time < :ends and end_time > :begins
+                    order by date_time limit :most_conflicts
+                )
+                union
+                select * from (
+                    select * from appointment indexed by appointment_override_doctor
+                    where doctor_name = :doctor_name and status <> 'cancelled'
+                        and override_reason is not null
+                        and date_time > :earliest and date_time < :ends and end_time > :begins
+                    order by date_time limit :most_conflicts
+                )
+                )
+                where id <> :besides
+                order by patient_name = :patient_name and date_time = :begins desc, date_time, id
+                limit :most_conflicts
+            )
+        ) as conflicts, (
+            select json_group_array(json_array(date_time, end_time)) from (
+                select date_time, end_time from appointment
+                where office_number = :office_number and status <> 'cancelled' and id <> :besides
+                    and date_time < :until and end_time > :begins and date_time >= min(
+                        coalesce((
+                            select date_time from appointment
+                            where office_number = :office_number and status <> 'cancelled'
+                                and override_reason is null and date_time <= :begins
+                            order by date_time desc limit 1
+                        ), :begins),
+                        coalesce((
+                            select min(date_time)
+                            from appointment indexed by appointment_override_office
+                            where office_number = :office_number and status <> 'cancelled'
+                                and override_reason is not null
+                                and date_time > :earliest and date_time <= :begins
+                        ), :begins)
+                    )
+                order by date_time limit :most_taken
+            )
+        ) as office_taken, (
+            select json_group_array(json_array(date_time, end_time)) from (
+                select date_time, end_time from appointment
+                where doctor_name = :doctor_name and status <> 'cancelled' and id <> :besides
+                    and date_time < :until and end_time > :begins and date_time >= min(
+                        coalesce((
+                            select date_time from appointment
+                            where doctor_name = :doctor_name and status <> 'cancelled'
+                                and override_reason is null and date_time <= :begins
+                            order by date_time desc limit 1
+                        ), :begins),
+                        coalesce((
+                            select min(date_time)
+                            from appointment indexed by appointment_override_doctor
+                            where doctor_name = :doctor_name and status <> 'cancelled'
+                                and override_reason is not null
+                                and date_time > :earliest and date_time <= :begins
+                        ), :begins)
+                    )
+                order by date_time limit :most_taken
+            )
+        ) as doctor_taken
+    """,
+    postgresql="""
+        select (
+            select json_agg(conflict) from (
+                select * from (
+                select * from appointment
+                where status <> 'cancelled' and override_reason is null
+                    and occupied(office_number, date_time, end_time)
+                    && occupied(:office_number, :begins, :ends)
+                union
+                select * from appointment
+                where status <> 'cancelled' and override_reason is null and doctor_name is not null
+                    and occupied(doctor_name, date_time, end_time)
+                    && occupied(:doctor_name, :begins, :ends)
+                union
+                select * from appointment
+                where status <> 'cancelled' and override_reason is not null
+                    and occupied(office_number, date_time, end_time)
+                    && occupied(:office_number, :begins, :ends)
+                union
+                select * from appointment
+                where status <> 'cancelled' and override_reason is not null
+                    and doctor_name is not null
+                    and occupied(doctor_name, date_time, end_time)
+                    && occupied(:doctor_name, :begins, :ends)
+                ) as overlapping
+                where id <> :besides
+                order by coalesce(patient_name = :patient_name, false) and date_time = :begins
+                    desc, date_time, id
+                limit :most_conflicts
+            ) as conflict
+        ) as conflicts, (
+            select json_agg(json_build_array(date_time, end_time)) from (
+                select date_time, end_time from appointment
+                where office_number = :office_number and status <> 'cancelled' and id <> :besides
+                    and date_time > :earliest and date_time < :until and end_time > :begins
+                order by date_time limit :most_taken
+            ) as taken
+        ) as office_taken, (
+            select json_agg(json_build_array(date_time, end_time)) from (
+                select date_time, end_time from appointment
+                where doctor_name = :doctor_name and status <> 'cancelled' and id <> :besides
+                    and date_time > :earliest and date_time < :until and end_time > :begins
+                order by date_time limit :most_taken
+            ) as taken
+        ) as doctor_taken
+    """,
 )
-
-# The gaps between the appointments of an office and a doctor. One may begin before another ends
-# (they are two calendars, and overrides overlap), hence the running maximum. The last gap ends
-# where the search does: at the horizon, or at the last appointment that it has looked at.
-SELECT_GAPS = """
-    with taken as (
-        select date_time, end_time from appointment
-        where office_number = :office_number and status <> 'cancelled' and id <> :besides
-            and date_time > :earliest and date_time < :until and end_time > :begins
-        union
-        select date_time, end_time from appointment
-        where doctor_name = :doctor_name and status <> 'cancelled' and id <> :besides
-            and date_time > :earliest and date_time < :until and end_time > :begins
-        order by date_time, end_time limit :most
-    ),
-    busy as (
-        select date_time, max(end_time) over (
-            order by date_time, end_time rows between unbounded preceding and 1 preceding
-        ) as busy_until
-        from taken
-    )
-    select coalesce(busy_until, :begins) as opens, date_time as closes from busy
-    where coalesce(busy_until, :begins) < date_time
-    union all
-    select
-        coalesce(max(end_time), :begins),
-        case when count(*) < :most then :until else max(date_time) end
-    from taken
-    order by opens
-"""
 
 
 class Gap(NamedTuple):
@@ -300,41 +388,87 @@ async def select_same(connection: Connection, requests: Sequence[Row]) -> dict[i
     return {row["request"]: row["same"] for row in rows if row["same"] is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a look at conflicts goes.
+
+    ``most_conflicts`` are named; free times are sought ``until`` then, and among ``most_taken``
+    appointments of the office and as many of the doctor.
+    """
+
+    until: datetime.datetime
+    most_conflicts: int
+    most_taken: int
+
+
 async def select_conflicts(
     database: Database,
     wanted: Occupancy,
     *,
     patient_name: str | None,
-    besides: int | None,
-    limit: int,
-) -> list[Appointment]:
-    """Return appointments that overlap, in order of time, but for the one ``besides``.
+    besides: int,
+    limits: Limits,
+) -> tuple[list[Appointment], list[Gap]]:
+    """Return what overlaps an occupancy, in order of time, and the gaps from then on.
 
-    If there are more than ``limit``, that of the patient at that time is among those returned.
+    The appointment ``besides`` does not count. If there are more than ``most_conflicts``, that of
+    the patient at that time is among those returned. In the gaps neither the office nor the doctor
+    is taken.
     """
-    rows = await database.look(
+    (row,) = await database.look(
         SELECT_CONFLICTS,
-        _span(wanted) | {"patient_name": patient_name, "besides": besides or 0, "limit": limit},
+        {
+            "office_number": wanted.office_number,
+            "doctor_name": wanted.doctor_name,
+            "begins": wanted.begins,
+            "ends": wanted.ends,
+            # No appointment that begins before this lasts until then.
+            "earliest": wanted.begins - LONGEST_ON_CLOCKS,
+            "patient_name": patient_name,
+            "patient_key": patient_name and patient_key(patient_name),
+            "besides": besides,
+            **as_row(limits),
+        },
     )
-    return sorted(map(appointment_of, rows), key=lambda one: (one.date_time, one.id))
+    conflicts = [appointment_of(one) for one in from_json(row["conflicts"] or "[]")]
+    conflicts.sort(key=lambda one: (one.date_time, one.id))
+    gaps = [Gap(wanted.begins, limits.until)]
+    for name in ("office_taken", "doctor_taken"):
+        taken = from_json(row[name] or "[]")
+        whole = len(taken) < limits.most_taken
+        closes = limits.until if whole else as_wall_clock(taken[-1][0])
+        gaps = list(common(gaps, list(between(taken, wanted.begins, closes))))
+    return conflicts, gaps
 
 
-async def select_gaps(
-    database: Database,
-    wanted: Occupancy,
-    *,
-    until: datetime.datetime,
-    besides: int | None,
-    most: int,
-) -> list[Gap]:
-    """Return when neither the office nor the doctor is taken, from the wanted time up to another.
+def between(
+    taken: Sequence[Sequence[str]], opens: datetime.datetime, closes: datetime.datetime
+) -> Iterator[Gap]:
+    """Yield the gaps between spans of ISO 8601 texts, which sort as the times do.
 
-    At most that many appointments are looked at; the last gap ends there, and may be empty.
+    The spans are in the order of their beginnings; those of overrides overlap others.
     """
-    rows = await database.look(
-        SELECT_GAPS, _span(wanted) | {"until": until, "besides": besides or 0, "most": most}
-    )
-    return [Gap(as_wall_clock(row["opens"]), as_wall_clock(row["closes"])) for row in rows]
+    free_from = ""
+    for begins, ends in taken:
+        if begins > free_from:
+            gap = Gap(as_wall_clock(free_from) if free_from else opens, as_wall_clock(begins))
+            if gap.opens < gap.closes:
+                yield gap
+        free_from = max(free_from, ends)
+    last = Gap(as_wall_clock(free_from) if free_from else opens, closes)
+    if last.opens < last.closes:
+        yield last
+
+
+def common(some: Sequence[Gap], others: Sequence[Gap]) -> Iterator[Gap]:
+    """Yield what two sequences of gaps have in common; each is in order and without overlaps."""
+    places = [0, 0]
+    while places[0] < len(some) and places[1] < len(others):
+        one, other = some[places[0]], others[places[1]]
+        opens, closes = max(one.opens, other.opens), min(one.closes, other.closes)
+        if opens < closes:
+            yield Gap(opens, closes)
+        places[one.closes > other.closes] += 1
 
 
 def _span(wanted: Occupancy) -> dict[str, object]:

@@ -47,6 +47,9 @@ SERVER_SETTINGS = {
     # an index made for it. Left to choose, the server plans each batch for a young table anew. It
     # takes a limit for a tenth of all there is, so what is limited is handed on as an array.
     "plan_cache_mode": "force_generic_plan",
+    # To compile a statement takes half a second, and pays off for none of ours. PostgreSQL does it
+    # where it expects much work, and for a table that nobody has analyzed it expects far too much.
+    "jit": "off",
 }
 
 # Classes of SQLSTATE that say: not now. https://www.postgresql.org/docs/15/errcodes-appendix.html

@@ -16,7 +16,7 @@ from clinic.appointments.availability import (
     SlotTaken,
     free_times,
 )
-from clinic.appointments.queries import Gap, select_gaps
+from clinic.appointments.queries import Gap, Limits, select_conflicts
 from clinic.database import Database
 from tests.appointments.desks import booking, desk_on, numbers_at_hand, outcomes, writing
 
@@ -133,16 +133,21 @@ async def test_gaps_are_those_between_the_appointments_of_office_and_doctor(
     def clock(hour: int, minute: int = 0) -> datetime.datetime:
         return day.replace(hour=hour, minute=minute)
 
-    wanted = Occupancy("A", "1", clock(9, 15), clock(9, 30))
-    found = await select_gaps(database, wanted, until=clock(20), besides=None, most=100)
-    assert found == [
+    async def gaps(most_taken: int) -> list[Gap]:
+        wanted = Occupancy("A", "1", clock(9, 15), clock(9, 30))
+        limits = Limits(clock(20), most_conflicts=20, most_taken=most_taken)
+        _, found = await select_conflicts(
+            database, wanted, patient_name=None, besides=0, limits=limits
+        )
+        return found
+
+    assert await gaps(100) == [
         (clock(10, 5), clock(11)),
         (clock(12, 30), clock(13)),
         (clock(13, 15), clock(20)),
     ]
-    few = await select_gaps(database, wanted, until=clock(20), besides=None, most=3)
-    assert few[0] == (clock(10, 5), clock(11))
-    assert few[-1].closes == clock(11)  # nothing is known of what comes later
+    # Nothing is known of what comes after the second appointment of the office.
+    assert await gaps(2) == [(clock(10, 5), clock(11))]
 
 
 @pytest.mark.anyio
