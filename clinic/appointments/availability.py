@@ -1,5 +1,6 @@
 """When an office and a doctor are free, and the refusal of a time at which they are not."""
 
+import asyncio
 import datetime
 import itertools
 import zoneinfo
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from clinic.appointments.appointment import Appointment
+from clinic.appointments.appointment import Appointment, Occupancy
 from clinic.appointments.queries import Gap, Limits, select_conflicts
 from clinic.appointments.wall_clock import LAST_YEAR, end_of, exists
 from clinic.database import Database, wall_clock_text
@@ -76,37 +77,68 @@ class OpeningHours:
         return midnight + self.opens * MINUTE, midnight + self.closes * MINUTE
 
 
+@dataclass(frozen=True, slots=True)
+class Conflicts:
+    """What conflicts with an appointment, in order of time, and when it would fit instead.
+
+    Up to ``MOST_CONFLICTS`` and up to ``OFFERS``.
+    """
+
+    appointments: Sequence[Appointment]
+    free_times: Sequence[datetime.datetime]
+
+
 @dataclass(frozen=True)
 class Availability:
-    """What is free in the book, within the clinic's opening hours."""
+    """What is free in the book, within the clinic's opening hours.
+
+    A crowd that asks for one taken time is answered together: a look that has not begun yet serves
+    everyone who wants the same.
+    """
 
     database: Database
     zone: zoneinfo.ZoneInfo
     hours: OpeningHours
     _places: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(PLACES))
+    _waiting: dict[tuple[Occupancy, int, int], asyncio.Future[Conflicts]] = field(
+        default_factory=dict
+    )
 
-    async def conflicts(
-        self, wanted: Appointment
-    ) -> tuple[list[Appointment], list[datetime.datetime]]:
-        """Return what conflicts with an appointment, and the next times at which it would fit.
-
-        Up to ``MOST_CONFLICTS`` appointments, in order of time: one that is the very same is among
-        them, however many there are. Up to ``OFFERS`` times.
+    async def conflicts(self, wanted: Appointment, *, new: bool) -> Conflicts:
+        """Return what conflicts with an appointment; one that is not ``new`` not with itself.
 
         Raises:
             DatabaseUnavailable: the database cannot do it now.
         """
-        limits = Limits(wanted.date_time + HORIZON, MOST_CONFLICTS, MOST_TAKEN)
-        async with self._places:
-            conflicts, gaps = await select_conflicts(
-                self.database,
-                wanted.occupancy,
-                patient_name=wanted.patient_name,
-                besides=wanted.id,
-                limits=limits,
-            )
-        offers = free_times(gaps, wanted.duration_minutes, self.hours, self.zone)
-        return conflicts, list(itertools.islice(offers, OFFERS))
+        asked = wanted.occupancy, wanted.duration_minutes, 0 if new else wanted.id
+        while (shared := self._waiting.get(asked)) is not None:
+            try:
+                return await asyncio.shield(shared)
+            except asyncio.CancelledError:
+                if not shared.cancelled():
+                    raise  # it is we who are cancelled, not the one who was to look
+        answer: asyncio.Future[Conflicts] = asyncio.get_running_loop().create_future()
+        self._waiting[asked] = answer
+        try:
+            async with self._places:
+                del self._waiting[asked]
+                found = await self._look(*asked)
+            answer.set_result(found)
+        except Exception as error:
+            answer.set_exception(error)
+            answer.exception()  # nobody may have waited for it
+            raise
+        finally:
+            if self._waiting.get(asked) is answer:
+                del self._waiting[asked]
+            answer.cancel()
+        return found
+
+    async def _look(self, wanted: Occupancy, minutes: int, besides: int) -> Conflicts:
+        limits = Limits(wanted.begins + HORIZON, MOST_CONFLICTS, MOST_TAKEN)
+        conflicts, gaps = await select_conflicts(self.database, wanted, besides, limits)
+        offers = free_times(gaps, minutes, self.hours, self.zone)
+        return Conflicts(conflicts, list(itertools.islice(offers, OFFERS)))
 
 
 def free_times(

@@ -5,7 +5,12 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 from clinic.appointments.appointment import Appointment, NewAppointment, NoSuchAppointment
-from clinic.appointments.availability import Availability, OpeningHours, SlotTaken
+from clinic.appointments.availability import (
+    MOST_CONFLICTS,
+    Availability,
+    OpeningHours,
+    SlotTaken,
+)
 from clinic.appointments.booking import Confirmation, NotFree, Request
 from clinic.appointments.changing import (
     Change,
@@ -17,7 +22,7 @@ from clinic.appointments.feed import feed
 from clinic.appointments.idempotency import IdempotencyKey
 from clinic.appointments.listing import all_records, pieces, select_sought
 from clinic.appointments.numbers import Numbers
-from clinic.appointments.queries import select_appointment
+from clinic.appointments.queries import select_appointment, select_same
 from clinic.appointments.requests import FeedSearch, Search
 from clinic.appointments.wall_clock import end_of
 from clinic.appointments.writer import Writer
@@ -71,14 +76,24 @@ class Desk:
                 return await self.writer.write(request)
             except NotFree:
                 # Looked up here and not by the writer, so that nobody else waits for it.
-                conflicts, offers = await self._availability.conflicts(appointment)
-                same = next((one for one in conflicts if one.is_same(appointment)), None)
-                if same is None and conflicts:
-                    raise SlotTaken(conflicts, offers) from None
+                found = await self._availability.conflicts(appointment, new=True)
+                same = await self._standing(request, found.appointments)
+                if same is None and found.appointments:
+                    raise SlotTaken(found.appointments, found.free_times) from None
                 # With a key the writer has to find it, for the key to be kept.
                 if same is not None and key is None:
-                    return Confirmation(same.id, created=False)
+                    return Confirmation(same, created=False)
         raise LostRace("the conflicts of a booking vanished each time before they were found")
+
+    async def _standing(self, request: Request, conflicts: Sequence[Appointment]) -> int | None:
+        """Return the number of the very same appointment, if it stands in the book already."""
+        for conflict in conflicts:
+            if conflict.is_same(request.appointment):
+                return conflict.id
+        if len(conflicts) < MOST_CONFLICTS:
+            return None
+        same = await select_same(self._database, [request.row])
+        return same.get(request.appointment.id)
 
     async def _request(self, wanted: NewAppointment, key: IdempotencyKey | None) -> Request:
         minutes = wanted.duration_minutes or self._appointment_minutes
@@ -125,9 +140,9 @@ class Desk:
                     )
                 )
             except Conflicting as error:
-                conflicts, offers = await self._availability.conflicts(error.target)
-                if conflicts:
-                    raise SlotTaken(conflicts, offers) from None
+                found = await self._availability.conflicts(error.target, new=False)
+                if found.appointments:
+                    raise SlotTaken(found.appointments, found.free_times) from None
         raise LostRace("the conflicts of a change vanished each time before they were found")
 
     async def cancel(self, appointment_id: int, precondition: Precondition) -> Appointment:

@@ -186,7 +186,7 @@ SELECT_SAME = Sql(
 # Each branch is answered from one index. On PostgreSQL those are the indexes of the schema's rule
 # and of overrides; on SQLite those of an office's or a doctor's times. There the appointments that
 # begin before are skipped but for the last ordinary one, the only one of its kind that can last
-# until then, and for overrides. The patient's own appointment at that time comes first in either.
+# until then, and for overrides.
 SELECT_CONFLICTS = Sql(
     sqlite="""
         select (
@@ -197,10 +197,6 @@ SELECT_CONFLICTS = Sql(
                 'override_reason', override_reason
             )) from (
                 select * from (
-                select * from appointment
-                where patient_key = :patient_key and date_time = :begins and status <> 'cancelled'
-                    and (office_number = :office_number or doctor_name = :doctor_name)
-                union
                 select * from appointment
                 where office_number = :office_number and status <> 'cancelled'
                     and override_reason is null and end_time > :begins
@@ -238,8 +234,7 @@ SELECT_CONFLICTS = Sql(
                 )
                 )
                 where id <> :besides
-                order by patient_name = :patient_name and date_time = :begins desc, date_time, id
-                limit :most_conflicts
+                order by date_time, id limit :most_conflicts
             )
         ) as conflicts, (
             select json_group_array(json_array(date_time, end_time)) from (
@@ -311,9 +306,7 @@ SELECT_CONFLICTS = Sql(
                     && occupied(:doctor_name, :begins, :ends)
                 ) as overlapping
                 where id <> :besides
-                order by coalesce(patient_name = :patient_name, false) and date_time = :begins
-                    desc, date_time, id
-                limit :most_conflicts
+                order by date_time, id limit :most_conflicts
             ) as conflict
         ) as conflicts, (
             select json_agg(json_build_array(date_time, end_time)) from (
@@ -382,9 +375,10 @@ def request_row(appointment: Appointment, event: Mapping[str, str]) -> Row:
     }
 
 
-async def select_same(connection: Connection, requests: Sequence[Row]) -> dict[int, int]:
+async def select_same(target: Connection | Database, requests: Sequence[Row]) -> dict[int, int]:
     """Return which requests stand in the book already: by their numbers, the numbers there."""
-    rows = await connection.fetch_all(SELECT_SAME, {"requests": list(requests)})
+    read = target.look if isinstance(target, Database) else target.fetch_all
+    rows = await read(SELECT_SAME, {"requests": list(requests)})
     return {row["request"]: row["same"] for row in rows if row["same"] is not None}
 
 
@@ -402,18 +396,12 @@ class Limits:
 
 
 async def select_conflicts(
-    database: Database,
-    wanted: Occupancy,
-    *,
-    patient_name: str | None,
-    besides: int,
-    limits: Limits,
+    database: Database, wanted: Occupancy, besides: int, limits: Limits
 ) -> tuple[list[Appointment], list[Gap]]:
     """Return what overlaps an occupancy, in order of time, and the gaps from then on.
 
-    The appointment ``besides`` does not count. If there are more than ``most_conflicts``, that of
-    the patient at that time is among those returned. In the gaps neither the office nor the doctor
-    is taken.
+    The appointment ``besides`` does not count. In the gaps neither the office nor the doctor is
+    taken.
     """
     (row,) = await database.look(
         SELECT_CONFLICTS,
@@ -424,14 +412,11 @@ async def select_conflicts(
             "ends": wanted.ends,
             # No appointment that begins before this lasts until then.
             "earliest": wanted.begins - LONGEST_ON_CLOCKS,
-            "patient_name": patient_name,
-            "patient_key": patient_name and patient_key(patient_name),
             "besides": besides,
             **as_row(limits),
         },
     )
     conflicts = [appointment_of(one) for one in from_json(row["conflicts"] or "[]")]
-    conflicts.sort(key=lambda one: (one.date_time, one.id))
     gaps = [Gap(wanted.begins, limits.until)]
     for name in ("office_taken", "doctor_taken"):
         taken = from_json(row[name] or "[]")

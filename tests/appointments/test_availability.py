@@ -1,8 +1,10 @@
 """Free times: against a model that looks at every minute, and as a desk offers them."""
 
+import asyncio
 import datetime
 import itertools
 import zoneinfo
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ from clinic.appointments.availability import (
     free_times,
 )
 from clinic.appointments.queries import Gap, Limits, select_conflicts
-from clinic.database import Database
+from clinic.database import Database, Row, Sql
 from tests.appointments.desks import booking, desk_on, numbers_at_hand, outcomes, writing
 
 # Zones, each with a time around which its clocks go forward or back, and by how many minutes.
@@ -136,10 +138,7 @@ async def test_gaps_are_those_between_the_appointments_of_office_and_doctor(
     async def gaps(most_taken: int) -> list[Gap]:
         wanted = Occupancy("A", "1", clock(9, 15), clock(9, 30))
         limits = Limits(clock(20), most_conflicts=20, most_taken=most_taken)
-        _, found = await select_conflicts(
-            database, wanted, patient_name=None, besides=0, limits=limits
-        )
-        return found
+        return (await select_conflicts(database, wanted, 0, limits))[1]
 
     assert await gaps(100) == [
         (clock(10, 5), clock(11)),
@@ -171,3 +170,36 @@ async def test_conflicts_are_named_up_to_a_bound_and_a_repeated_booking_is_still
         assert len(refused.value.in_the_way) == MOST_CONFLICTS
         again = await desk.book(booking(patient_name="z"))
     assert (again.appointment_id, again.created) == (there.appointment_id, False)
+
+
+class Looking(Database):
+    """A database that counts how often somebody looks into it."""
+
+    looks = 0
+
+    async def look(
+        self, statement: str | Sql, values: Mapping[str, object] | None = None
+    ) -> list[Row]:
+        self.looks += 1
+        return await super().look(statement, values)
+
+
+@pytest.mark.anyio
+async def test_a_crowd_that_wants_one_taken_time_is_answered_together(database: Database) -> None:
+    looking = Looking(database._engine)
+    desk = desk_on(looking)
+    async with writing(desk):
+        there = await desk.book(booking())
+        found = await outcomes(
+            *(desk.book(booking(patient_name=f"crowd {number}")) for number in range(40))
+        )
+        assert {type(one) for one in found} == {SlotTaken}
+        assert all([one.id for one in each.in_the_way] == [there.appointment_id] for each in found)
+        assert looking.looks <= 10
+        # Those who leave take nobody along.
+        crowd = [asyncio.create_task(desk.book(booking(patient_name=f"{n}"))) for n in range(20)]
+        for one in crowd[:15]:
+            await asyncio.sleep(0)
+            one.cancel()
+        found = await outcomes(*crowd)
+    assert [type(one) for one in found[15:]] == [SlotTaken] * 5
