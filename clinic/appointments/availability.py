@@ -1,18 +1,16 @@
 """When an office and a doctor are free, and the refusal of a time at which they are not."""
 
-import asyncio
 import datetime
 import itertools
 import zoneinfo
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-
-import anyio
+from functools import partial
 
 from clinic.appointments.appointment import Appointment, Occupancy
 from clinic.appointments.queries import Gap, Limits, select_conflicts
 from clinic.appointments.wall_clock import LAST_YEAR, end_of, exists
-from clinic.database import Database, wall_clock_text
+from clinic.database import Database, ExpensiveReads, wall_clock_text
 
 # A refusal offers this many free times ...
 OFFERS = 3
@@ -90,49 +88,22 @@ class Conflicts:
 
 @dataclass(frozen=True)
 class Availability:
-    """What is free in the book, within the clinic's opening hours.
-
-    A crowd that asks for one taken time is answered together: a look that has not begun yet serves
-    everyone who wants the same.
-    """
+    """What is free in the book, within the clinic's opening hours."""
 
     database: Database
     zone: zoneinfo.ZoneInfo
     hours: OpeningHours
-    _places: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(PLACES))
-    _waiting: dict[tuple[Occupancy, int, int], asyncio.Future[Conflicts]] = field(
-        default_factory=dict
-    )
+    _reads: ExpensiveReads = field(default_factory=lambda: ExpensiveReads(PLACES))
 
     async def conflicts(self, wanted: Appointment, *, new: bool) -> Conflicts:
         """Return what conflicts with an appointment; one that is not ``new`` not with itself.
 
         Raises:
+            Crowded: too many ask for taken times.
             DatabaseUnavailable: the database cannot do it now.
         """
         asked = wanted.occupancy, wanted.duration_minutes, 0 if new else wanted.id
-        while (shared := self._waiting.get(asked)) is not None:
-            try:
-                return await asyncio.shield(shared)
-            except asyncio.CancelledError:
-                if not shared.cancelled():
-                    raise  # it is we who are cancelled, not the one who was to look
-        answer: asyncio.Future[Conflicts] = asyncio.get_running_loop().create_future()
-        self._waiting[asked] = answer
-        try:
-            async with self._places:
-                del self._waiting[asked]
-                found = await self._look(*asked)
-            answer.set_result(found)
-        except Exception as error:
-            answer.set_exception(error)
-            answer.exception()  # nobody may have waited for it
-            raise
-        finally:
-            if self._waiting.get(asked) is answer:
-                del self._waiting[asked]
-            answer.cancel()
-        return found
+        return await self._reads.read(asked, partial(self._look, *asked))
 
     async def _look(self, wanted: Occupancy, minutes: int, besides: int) -> Conflicts:
         limits = Limits(wanted.begins + HORIZON, MOST_CONFLICTS, MOST_TAKEN)

@@ -20,7 +20,7 @@ from clinic.appointments.booking import (
     book_in_transaction,
     book_plain,
 )
-from clinic.database import Database, StatementRefused, again_if_lost
+from clinic.database import Crowded, Database, StatementRefused, again_if_lost
 from clinic.messaging.outbox import Outbox
 from clinic.supervisor import Lifecycle, Unavailable
 
@@ -28,10 +28,6 @@ from clinic.supervisor import Lifecycle, Unavailable
 BATCH = 128
 # A client that comes when this many bookings wait is asked to come again: 503.
 MOST_WAITING = 512
-
-
-class Crowded(Unavailable):
-    """More bookings wait than can be written in good time."""
 
 
 @dataclass(eq=False, slots=True)

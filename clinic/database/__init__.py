@@ -5,6 +5,7 @@
 ``opening.py``            from a URL to an open database
 ``sqlite.py``             the embedded engine
 ``postgresql.py``         the engine for many hosts
+``reads.py``              expensive reads: few at a time, shared by those who ask for the same
 ``times.py``              times as they go in and come out
 ``migration.py``          bring the schema up to date, one process at a time
 ========================  ========================================================================
@@ -24,15 +25,18 @@ from clinic.database.connection import (
 )
 from clinic.database.migration import CannotMigrate, migrate
 from clinic.database.opening import BadDatabaseURL, open_database, read_database_url
+from clinic.database.reads import Crowded, ExpensiveReads
 from clinic.database.times import as_day, as_wall_clock, utc_now, wall_clock_text
 
 __all__ = [
     "BadDatabaseURL",
     "CannotMigrate",
     "Connection",
+    "Crowded",
     "Database",
     "DatabaseUnavailable",
     "Dialect",
+    "ExpensiveReads",
     "LostRace",
     "Row",
     "Sql",

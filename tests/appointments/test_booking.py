@@ -18,9 +18,10 @@ from clinic.appointments.booking import Confirmation
 from clinic.appointments.desk import Desk
 from clinic.appointments.idempotency import IdempotencyKey, KeyReused
 from clinic.appointments.requests import Change
-from clinic.appointments.writer import MOST_WAITING, Crowded
+from clinic.appointments.writer import MOST_WAITING
 from clinic.database import (
     Connection,
+    Crowded,
     Database,
     Dialect,
     LostRace,
