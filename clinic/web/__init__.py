@@ -5,6 +5,7 @@
 ``reading.py``            read a request's body and parameters, or say what is wrong with them
 ``conditions.py``         conditional requests: entity tags made of versions
 ``application.py``        routes and errors put together
+``leaving.py``             work ends when its client has left
 ``health.py``             is the process alive, is it of use
 ``description.py``        what an operation is, for each feature to describe its own
 ``mishaps.py``            the problems that may come to any request, explained
