@@ -24,8 +24,9 @@ from clinic.appointments.queries import select_appointment
 from clinic.appointments.requests import Booking, Change, FeedSearch, Search, cursor
 from clinic.appointments.spreadsheet import as_csv
 from clinic.web.conditions import entity_tag, is_known, may_change
+from clinic.web.headers import header, preferred
 from clinic.web.problems import ProblemType
-from clinic.web.reading import JSON, header, preferred, read_json_object
+from clinic.web.reading import JSON, read_json_object
 
 CSV = "text/csv"
 CALENDAR = "text/calendar"

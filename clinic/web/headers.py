@@ -1,0 +1,95 @@
+"""Read headers, each as what it is: one value, or a list."""
+
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from starlette.requests import Request
+
+from clinic.web.problems import Problem
+
+# Browsers send an Accept of some 200 bytes. To read a list takes 1 us for each of its members.
+LONGEST_LIST_BYTES = 4 * 1024
+# Where in the value of a header a path begins.
+PATH = re.compile("(?:^|<)(?=/)")
+
+
+def header(request: Request, name: bytes) -> str | None:
+    """Return the value of a header that is no list, or None; ``name`` is in lower case.
+
+    Starlette copies them all before it looks, and where there is none it raises an error inside:
+    for three headers that is a twentieth of what booking takes (benchmarks/README.md).
+
+    Raises:
+        Problem: it stands in more than one line, and another reader might take another one.
+    """
+    value: bytes | None = None
+    for found, line in request.scope["headers"]:
+        if found == name:
+            if value is not None:
+                raise more_than_once(name)
+            value = line
+    return None if value is None else str(value, "latin-1")
+
+
+def header_list(request: Request, name: bytes) -> str | None:
+    """Return a header that is a list, its lines joined by commas, or None.
+
+    See RFC 9110, 5.3: several lines of it mean the same as one.
+
+    Raises:
+        Problem: it is longer than any list that makes sense.
+    """
+    lines = [line for found, line in request.scope["headers"] if found == name]
+    if not lines:
+        return None
+    value = b", ".join(lines)
+    if len(value) > LONGEST_LIST_BYTES:
+        raise list_too_long(name)
+    return str(value, "latin-1")
+
+
+def more_than_once(name: bytes) -> Problem:
+    """Return the refusal of a header that may stand only once, and stands there again."""
+    return Problem(
+        HTTPStatus.BAD_REQUEST,
+        f"The header {_spelt(name)} stands there more than once. Nothing was changed.",
+    )
+
+
+def list_too_long(name: bytes) -> Problem:
+    """Return the refusal of a header that is longer than any that makes sense."""
+    return Problem(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        f"The header {_spelt(name)} is longer than {LONGEST_LIST_BYTES // 1024} KiB. "
+        "Nothing was changed.",
+    )
+
+
+def _spelt(name: bytes) -> str:
+    return name.decode("ascii").title()
+
+
+def below(root_path: str, links: str) -> str:
+    """Return the value of a ``Location`` or ``Link`` with its paths below another path."""
+    return PATH.sub(rf"\g<0>{root_path}", links)
+
+
+def preferred(request: Request, offered: Sequence[str]) -> str:
+    """Return the media type that a client likes best; the first one if it likes none of them.
+
+    See RFC 9110, 12.5.1. To answer with what was not asked for is what it advises, too.
+    """
+    ranges: dict[str, float] = {}
+    for part in (header_list(request, b"accept") or "*/*").split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+        ranges[name] = float(quality) if re.fullmatch(r"[01](\.[0-9]{0,3})?", quality) else 0.0
+
+    def liking(media_type: str) -> float:
+        for name in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
+            if name in ranges:
+                return ranges[name]
+        return 0.0
+
+    return max(offered, key=liking)
