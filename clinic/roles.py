@@ -30,6 +30,7 @@ from clinic.supervisor import Service, Supervisor, stopped_by_signals
 from clinic.web import docs
 from clinic.web import health as health_description
 from clinic.web.application import application
+from clinic.web.browsers import known_hosts
 from clinic.web.docs import docs_routes
 from clinic.web.health import Health, health_routes
 from clinic.web.server import HttpServer
@@ -91,7 +92,9 @@ def services(
     consumer = Consumer(broker, outbox, record, settings.death_limit, settings.error_probability)
 
     def http(*routes: Route) -> Service:
-        app = application([*routes, *health_routes(look)], REFUSALS)
+        knows = known_hosts(settings.hosts, settings.host)
+        every = [*routes, *health_routes(look)]
+        app = application(every, REFUSALS, knows, settings.root_path)
         return Service("http", HttpServer(app, listener, settings.grace_seconds).run)
 
     api = http(*api_routes(desk, writer))

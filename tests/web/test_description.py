@@ -20,6 +20,7 @@ from clinic.appointments.routes import REFUSALS
 from clinic.roles import OPERATIONS, api_routes
 from clinic.supervisor import Unavailable
 from clinic.web import mishaps
+from clinic.web.browsers import ANSWER_HEADERS
 from clinic.web.description import Explained
 from clinic.web.health import health_routes
 from clinic.web.mishaps import answers_of, problems_of
@@ -111,9 +112,22 @@ def test_every_parameter_has_a_schema_that_its_example_meets(operation: Any) -> 
 @pytest.mark.parametrize(
     ("mishap", "ask"),
     [
-        (mishaps.MALFORMED_BODY, {"content": b"x"}),
+        (mishaps.MALFORMED_BODY, {"content": b"x", "headers": {"Content-Type": JSON}}),
         (mishaps.BODY_TOO_LARGE, {"content": b" " * 70_000}),
         (mishaps.WRONG_MEDIA_TYPE, {"content": b"{}", "headers": {"Content-Type": "text/plain"}}),
+        (mishaps.WRONG_MEDIA_TYPE, {"content": b"{}"}),
+        (mishaps.ENCODED_BODY, {"json": {}, "headers": {"Content-Encoding": "gzip"}}),
+        (
+            mishaps.REPEATED_HEADER,
+            {"content": b"{}", "headers": [("Content-Type", JSON), ("Content-Type", JSON)]},
+        ),
+        (
+            mishaps.LIST_TOO_LONG,
+            {"method": "GET", "headers": {"Accept": "text/csv," * 500}},
+        ),
+        (mishaps.QUERY_TOO_LONG, {"method": "GET", "params": {"patient_name": "x" * 9000}}),
+        (mishaps.MISDIRECTED, {"headers": {"Host": "evil.example:8000"}}),
+        (mishaps.CROSS_SITE, {"headers": {"Origin": "https://evil.example"}}),
         (
             mishaps.WRONG_FIELDS,
             {"json": {"patient_name": "", "office_number": "1", "date_time": "2027-12-01T15:30"}},
@@ -261,7 +275,8 @@ def answered(
     status: int = 200, body: object = RECORD, method: str = "GET", media_type: str = JSON
 ) -> httpx.Response:
     request = httpx.Request(method, "http://clinic/appointment/1")
-    headers = {"ETag": '"1"', "Content-Type": media_type}
+    everywhere = {name.decode(): value.decode() for name, value in ANSWER_HEADERS}
+    headers = {"ETag": '"1"', "Content-Type": media_type} | everywhere
     return httpx.Response(status, json=body, headers=headers, request=request)
 
 
@@ -291,8 +306,9 @@ def test_the_check_fails_what_is_not_described(wrong: httpx.Response) -> None:
         check(wrong)
 
 
-def test_the_check_misses_a_header() -> None:
+@pytest.mark.parametrize("name", ["etag", "x-content-type-options", "cache-control"])
+def test_the_check_misses_a_header(name: str) -> None:
     wrong = answered()
-    del wrong.headers["etag"]
+    del wrong.headers[name]
     with pytest.raises(AssertionError):
         check(wrong)
