@@ -10,6 +10,9 @@ from clinic.web.problems import Problem
 
 # Browsers send an Accept of some 200 bytes. To read a list takes 1 us for each of its members.
 LONGEST_LIST_BYTES = 4 * 1024
+# The weight of a media range, and what it has to be (RFC 9110, 12.4.2).
+WEIGHT = re.compile(r";\s*q=\s*([^;\s]*)")
+NUMBER = re.compile(r"[01](\.[0-9]{0,3})?")
 # Where in the value of a header a path begins.
 PATH = re.compile("(?:^|<)(?=/)")
 
@@ -81,10 +84,11 @@ def preferred(request: Request, offered: Sequence[str]) -> str:
     See RFC 9110, 12.5.1. To answer with what was not asked for is what it advises, too.
     """
     ranges: dict[str, float] = {}
-    for part in (header_list(request, b"accept") or "*/*").split(","):
-        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
-        ranges[name] = float(quality) if re.fullmatch(r"[01](\.[0-9]{0,3})?", quality) else 0.0
+    for part in (header_list(request, b"accept") or "*/*").lower().split(","):
+        name, separator, parameters = part.partition(";")
+        weight = WEIGHT.search(separator + parameters)
+        text = weight[1] if weight else "1"
+        ranges[name.strip()] = float(text) if NUMBER.fullmatch(text) else 0.0
 
     def liking(media_type: str) -> float:
         for name in (media_type, media_type.partition("/")[0] + "/*", "*/*"):

@@ -88,7 +88,7 @@ UNAVAILABLE = Explained(
 )
 MALFORMED_BODY = Explained(
     name="malformed-body",
-    text="The body is not JSON, or not in UTF-8.",
+    text="The body is not JSON, not in UTF-8, or has thousands of lists and objects in it.",
     example=Problem(
         HTTPStatus.BAD_REQUEST,
         "The body is not JSON in UTF-8: expected value at line 1 column 1. Nothing was stored.",

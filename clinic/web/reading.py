@@ -31,6 +31,9 @@ LARGEST_BODY_BYTES = 64 * 1024
 # To hang up on a client that is still sending resets the connection, and the client may never see
 # the answer (RFC 9112, 9.6). So of a body too large this much is read and thrown away first.
 MOST_DISCARDED_BYTES = 1024 * 1024
+# A request is one object of texts and numbers, and all its texts at their longest have room for
+# fewer brackets than this. To read a list takes 0.1 us.
+MOST_BRACKETS = 4096
 # Every parameter at its longest, percent-encoded, takes some 6 KiB; a server should take addresses
 # of 8,000 bytes (RFC 9110, 4.1).
 LONGEST_QUERY_BYTES = 8 * 1024
@@ -100,6 +103,11 @@ async def read_json_object(
     """
     body = await _read_body(request)
     _require(request, media_types)
+    if body.count(b"[") + body.count(b"{") > MOST_BRACKETS:
+        raise Problem(
+            HTTPStatus.BAD_REQUEST,
+            "The body has more lists and objects in it than any request has. Nothing was stored.",
+        )
     try:
         # Refuses NaN and Infinity, bytes that are no UTF-8, lone surrogates, endless nesting.
         sent = from_json(body, allow_inf_nan=False)
