@@ -83,7 +83,7 @@ class AppointmentRoutes:
     async def _create(self, request: Request) -> Response:
         sent = await read_json_object(request)
         booking = Booking.read(sent, self.desk.zone)
-        key = IdempotencyKey.read(header(request, b"idempotency-key"), sent)
+        key = IdempotencyKey.read(header(request.scope, b"idempotency-key"), sent)
         confirmed = await self.writer.book(booking, key)
         return Response(
             to_json({"id": confirmed.appointment_id, **sent}),
@@ -119,7 +119,7 @@ class AppointmentRoutes:
 
     async def _list(self, request: Request) -> Response:
         search = Search.of(request)
-        media_type = preferred(request, (JSON, CSV))
+        media_type = preferred(request.scope, (JSON, CSV))
         if search.limit is not None:
             return await self._page(request, search, search.limit, media_type)
         if media_type == CSV:

@@ -9,12 +9,12 @@ import functools
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from http import HTTPStatus
 
 from starlette.types import Message, Scope, Send
 
-from clinic.web.headers import more_than_once
+from clinic.web.headers import header, headers_by_name
 from clinic.web.problems import Problem
 
 # Unless an answer has its own, it is stored nowhere, stands in no frame, and is no other origin's
@@ -28,6 +28,8 @@ ANSWER_HEADERS = (
 )
 NAMES = frozenset(name for name, _ in ANSWER_HEADERS)
 
+# By these a browser tells for whom it asks.
+TELLING = (b"sec-fetch-site", b"origin")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # A host, and its port if there is one (RFC 3986, 3.2.2, without what no host of ours has in it).
@@ -59,39 +61,33 @@ def known_hosts(given: Collection[str], listening: str) -> KnowsHost:
 
 def refusal(scope: Scope, knows: KnowsHost) -> Problem | None:
     """Return why a request is refused for whom it is sent to, or for whom it comes from."""
-    host = origin = site = None
-    for name, value in scope["headers"]:
-        if name == b"host":
-            if host is not None:
-                return more_than_once(name)
-            host = str(value, "latin-1")
-        elif name == b"origin":
-            if origin is not None:
-                return more_than_once(name)
-            origin = str(value, "latin-1")
-        elif name == b"sec-fetch-site":
-            if site is not None:
-                return more_than_once(name)
-            site = value
-    if host is not None and not knows(host):
-        return misdirected()
-    if scope["method"] not in SAFE_METHODS and _is_cross_origin(host, origin, site):
-        return cross_site()
-    return None
+    by_name = headers_by_name(scope)
+    try:
+        host = header(scope, b"host") if b"host" in by_name else None
+        if host is not None and not knows(host):
+            return misdirected()
+        if scope["method"] in SAFE_METHODS or by_name.keys().isdisjoint(TELLING):
+            return None
+        site, origin = header(scope, b"sec-fetch-site"), header(scope, b"origin")
+    except Problem as problem:
+        return problem
+    return cross_site() if _is_cross_origin(host, origin, site) else None
 
 
 def with_answer_headers(send: Send) -> Send:
     """Return what sends an answer with the headers that each must have."""
 
-    async def sending(message: Message) -> None:
+    def sending(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             own = message["headers"]
-            missing: Sequence[tuple[bytes, bytes]] = ANSWER_HEADERS
-            if not NAMES.isdisjoint([name for name, _ in own]):
-                given = {name for name, _ in own}
-                missing = [one for one in ANSWER_HEADERS if one[0] not in given]
-            message["headers"] = [*own, *missing]
-        await send(message)
+            for name, _ in own:
+                if name in NAMES:
+                    given = {name for name, _ in own}
+                    own += [one for one in ANSWER_HEADERS if one[0] not in given]
+                    break
+            else:
+                own += ANSWER_HEADERS
+        return send(message)
 
     return sending
 
@@ -115,15 +111,15 @@ def cross_site() -> Problem:
     )
 
 
-def _is_cross_origin(host: str | None, origin: str | None, site: bytes | None) -> bool:
+def _is_cross_origin(host: str | None, origin: str | None, site: str | None) -> bool:
     """Tell whether a browser sends this for a page that is not the clinic's.
 
     No page can set these headers, and no browser leaves both of them out of what could change
     something; programs that are no browsers send neither. In which order to ask is learned from
     https://pkg.go.dev/net/http#CrossOriginProtection.
     """
-    if site is not None and site != b"none":
-        return site != b"same-origin"
+    if site is not None and site != "none":
+        return site != "same-origin"
     return origin is not None and not _is_own(origin, host)
 
 

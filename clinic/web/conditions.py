@@ -16,13 +16,13 @@ def entity_tag(version: int) -> str:
 
 def may_change(request: Request, version: int) -> bool:
     """Tell whether ``If-Match`` allows to change a record in this version; without one all may."""
-    tags = header_list(request, b"if-match")
+    tags = header_list(request.scope, b"if-match")
     return tags is None or _names(tags, version, weakly=False)
 
 
 def is_known(request: Request, version: int) -> bool:
     """Tell whether ``If-None-Match`` says that the client has this version already."""
-    tags = header_list(request, b"if-none-match")
+    tags = header_list(request.scope, b"if-none-match")
     return tags is not None and _names(tags, version, weakly=True)
 
 
