@@ -230,22 +230,26 @@ NOT_SENT: Any = None
 
 
 def _rules_between_fields(schema: dict[str, Any]) -> None:
-    """Add to a JSON Schema what no field has by itself: either name of the time, and the reason."""
-    properties, required = schema["properties"], schema.get("required", [])
+    """Add to a JSON Schema what no field has by itself: the older name of the time, and the reason.
+
+    A booking by the older name alone is taken, too. To say so takes an ``anyOf`` beside the
+    properties, and generators of clients then lose the properties.
+    """
+    properties = schema["properties"]
     properties["appointment_datetime"] = properties["date_time"] | {
-        "description": "The older name of date_time, taken for it where date_time is not sent; if "
-        "both are sent, they must be the same time.",
+        "description": "The older name of date_time, taken where date_time is not sent. If both are "
+        "sent, they must be the same time.",
         "deprecated": True,
     }
-    if "date_time" not in required:
-        for field in properties.values():
-            if field.get("default", ...) is None:
-                del field["default"]  # not sent is not null here
-    properties["override"]["description"] = "Book it whatever is in the way; say the reason."
-    properties["reason"]["description"] = "Why; it goes only with an override, and must."
+    for field in properties.values():
+        # Generators of clients make what has a default something that must be sent.
+        field.pop("default", None)
+    properties["override"]["description"] = "Book in spite of conflicts; needs a reason."
+    properties["reason"]["description"] = "Required with override, not allowed without it."
     for name in ("override", "reason"):
         properties[name] = properties.pop(name)  # after what is of more use
-    schema["if"] = {"properties": {"override": {"const": True}}, "required": ["override"]}
+    overridden = {"type": "boolean", "const": True}
+    schema["if"] = {"properties": {"override": overridden}, "required": ["override"]}
     schema["then"] = {"properties": {"reason": {"type": "string"}}, "required": ["reason"]}
     schema["else"] = {"properties": {"reason": {"type": "null"}}}
 

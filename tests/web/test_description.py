@@ -101,6 +101,34 @@ def test_every_example_is_what_its_schema_says(name: str, content: dict[str, Any
         Draft202012Validator(schema).validate(example["value"])
 
 
+def schemas_in(found: Any) -> Iterator[dict[str, Any]]:
+    """Yield every JSON Schema in a part of the document, and those inside of them."""
+    if isinstance(found, list):
+        for part in found:
+            yield from schemas_in(part)
+    elif isinstance(found, dict):
+        if {"properties", "type", "const", "enum", "anyOf", "allOf", "$ref"} & found.keys():
+            yield found
+        for name, part in found.items():
+            if name not in {"example", "examples"}:
+                yield from schemas_in(part)
+
+
+def test_the_schemas_are_ones_that_generators_of_clients_read() -> None:
+    """They drop an object's fields if it has alternatives, and what is of several types at once."""
+    components = document()["components"]["schemas"]
+    for schema in schemas_in([document()["paths"], components]):
+        assert not ("properties" in schema and {"anyOf", "oneOf", "allOf"} & schema.keys()), schema
+        if {"const", "enum"} & schema.keys():
+            assert isinstance(schema.get("type"), str), schema
+    assert {"patient_name", "office_number", "date_time"} == set(components["Booking"]["required"])
+    for name in ("Booking", "Change"):
+        for field in components[name]["properties"].values():
+            assert "default" not in field  # else it has to be sent
+    for problem in EXPLAINED.values():
+        assert set(components[problem.schema_name]["required"]) >= {"type", "title", "detail"}
+
+
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: str(operation.name))
 def test_every_parameter_has_a_schema_that_its_example_meets(operation: Any) -> None:
     described = document()["paths"][operation.path][operation.method.lower()]
