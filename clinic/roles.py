@@ -25,7 +25,7 @@ from clinic.messaging.embedded import EmbeddedBroker
 from clinic.messaging.outbox import Outbox
 from clinic.messaging.rabbitmq import RabbitBroker
 from clinic.messaging.topology import QueueType, Topology, connection_url
-from clinic.settings import Role, Settings
+from clinic.settings import BadSetting, Role, Settings
 from clinic.supervisor import Service, Supervisor, stopped_by_signals
 from clinic.web import docs
 from clinic.web import health as health_description
@@ -52,9 +52,12 @@ def check(settings: Settings) -> None:
     """Have the rooms below judge the settings that only they understand, before anything starts.
 
     Raises:
+        BadSetting: the path at a proxy is one that the clinic itself has.
         BadDatabaseURL: what names the database cannot be understood.
         BadBrokerURL: what names RabbitMQ cannot be understood.
     """
+    if settings.root_path.split("/")[:2] in [one.path.split("/")[:2] for one in OPERATIONS]:
+        raise BadSetting("CLINIC_ROOT_PATH: must not begin as a path of the clinic itself does")
     read_database_url(settings.database_url)
     if settings.amqp_url is not None:
         connection_url(settings.amqp_url, "clinic")

@@ -237,8 +237,8 @@ def _rules_between_fields(schema: dict[str, Any]) -> None:
     """
     properties = schema["properties"]
     properties["appointment_datetime"] = properties["date_time"] | {
-        "description": "The older name of date_time, taken where date_time is not sent. If both are "
-        "sent, they must be the same time.",
+        "description": "The older name of date_time, taken where date_time is not sent. If both "
+        "are sent, they must be the same time.",
         "deprecated": True,
     }
     for field in properties.values():

@@ -20,6 +20,7 @@ SENT = {
     "office_number": "221B",
     "date_time": "2025-12-01T15:30:00",
 }
+UNKNOWN = "has fields that mean nothing here"
 DIFFERS = "differs from date_time: send one of them, or both the same"
 NOT_TEXT = "must be a date and time, as text"
 PATHS = ["/appointment", "/appointment/"]
@@ -182,7 +183,7 @@ def test_the_older_name_of_the_time_is_taken(clinic: ClinicProcess) -> None:
             {"#/date_time": "is skipped by the clocks of Europe/Berlin, which go forward over it"},
         ),
         ({"date_time": "2025-02-29T10:00:00"}, {"#/date_time": "is no date and time that exists"}),
-        ({"Иван Иванов": 1, "b": 2}, {"#": "has fields that mean nothing here: 2"}),
+        ({"Иван Иванов": 1, "b": 2}, {"#": f"{UNKNOWN}: 2"}),
         (
             {"appointment_datetime": "2025-12-01T15:31:00"},
             {"#/appointment_datetime": DIFFERS},
@@ -217,6 +218,45 @@ def test_a_wrong_field_is_named_and_nothing_stored(
     before = listed(clinic)
     assert wrong(clinic.http.post("/appointment", json=SENT | change)) == errors
     assert listed(clinic) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "errors"),
+    [
+        (
+            {"date_time": "2025-12-01T16:00", "appointment_datetime": "2025-12-01T16:01"},
+            {"#/appointment_datetime": DIFFERS},
+        ),
+        ({"duration_minutes": 15.5}, {"#/duration_minutes": "must be a whole number"}),
+        ({"colour": "red", "x": 1}, {"#": f"{UNKNOWN}: 2"}),
+        ({f"field {number}": 1 for number in range(60)}, {"#": f"{UNKNOWN}: 60"}),
+        (
+            {f"field {number}": 1 for number in range(60)} | {"status": "lost"},
+            {
+                "#/status": "Input should be 'booked', 'arrived', 'done', 'no_show' or 'cancelled'",
+                "#": f"{UNKNOWN}: 60",
+            },
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_change_is_named(
+    clinic: ClinicProcess, change: dict[str, Any], errors: dict[str, str]
+) -> None:
+    path = clinic.http.post("/appointment", json=fresh()).headers["location"]
+    before = clinic.http.get(path).json()
+    assert wrong(clinic.http.patch(path, json=change)) == errors
+    assert clinic.http.get(path).json() == before
+
+
+def test_a_change_may_say_the_time_twice_and_minutes_as_a_fraction(clinic: ClinicProcess) -> None:
+    path = clinic.http.post("/appointment", json=fresh()).headers["location"]
+    change = {
+        "date_time": "2025-12-01T16:00",
+        "appointment_datetime": "2025-12-01 16:00:00",
+        "duration_minutes": 3e1,
+    }
+    changed = clinic.http.patch(path, json=change).json()
+    assert (changed["date_time"], changed["duration_minutes"]) == ("2025-12-01T16:00:00", 30)
 
 
 def test_all_wrong_fields_are_named_at_once(clinic: ClinicProcess) -> None:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from clinic import __version__
-from clinic.roles import OPERATIONS
+from clinic.roles import OPERATIONS, check
 from clinic.settings import BadSetting, read_settings
 from clinic.web.openapi import openapi
 from tests.process.clinic import ClinicProcess, running
@@ -96,3 +96,15 @@ def test_no_client_can_choose_the_path(clinic: ClinicProcess) -> None:
 def test_a_path_that_is_none_is_refused(value: str) -> None:
     with pytest.raises(BadSetting, match=r"^CLINIC_ROOT_PATH: must be a path such as /clinic$"):
         read_settings({"CLINIC_ROOT_PATH": value})
+
+
+@pytest.mark.parametrize("value", ["/docs", "/appointment", "/health/", "/appointment/clinic"])
+def test_a_path_of_the_clinic_itself_is_refused(value: str) -> None:
+    """Nobody could tell whether the proxy has taken it away already."""
+    with pytest.raises(BadSetting, match=r"^CLINIC_ROOT_PATH: must not begin as a path of "):
+        check(read_settings({"CLINIC_ROOT_PATH": value}))
+
+
+@pytest.mark.parametrize("value", ["/", "/clinic", "/clinic/", "/a/b-c/~d/e.f", "/appointments"])
+def test_a_path_is_taken(value: str) -> None:
+    check(read_settings({"CLINIC_ROOT_PATH": value}))
