@@ -238,7 +238,7 @@ def test_no_query_holds_up_the_others(clinic: ClinicProcess, path: str) -> None:
 def test_no_header_holds_up_the_others(clinic: ClinicProcess, name: str) -> None:
     def requests() -> Iterator[tuple[str, bytes]]:
         for unit in IN_HEADERS:
-            for size in (SIZE - 300, 16 * 1024 - 300, 4 * 1024):
+            for size in (SIZE - 300, 4 * 1024):
                 value = f"{name}: {unit * (size // len(unit))}\r\n"
                 lines = f"{name}: {unit}\r\n" * (size // len(f"{name}: {unit}\r\n"))
                 for headers in (value, lines):
