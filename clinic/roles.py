@@ -24,11 +24,12 @@ from clinic.messaging.embedded import EmbeddedBroker
 from clinic.messaging.outbox import Outbox
 from clinic.messaging.rabbitmq import RabbitBroker
 from clinic.messaging.topology import QueueType, Topology, connection_url
-from clinic.settings import Role, Settings
+from clinic.settings import BadSetting, Role, Settings
 from clinic.supervisor import Service, Supervisor, stopped_by_signals
 from clinic.web import docs
 from clinic.web import health as health_description
 from clinic.web.application import application
+from clinic.web.browsers import known_hosts
 from clinic.web.docs import docs_routes
 from clinic.web.health import Health, health_routes
 from clinic.web.server import HttpServer
@@ -50,9 +51,12 @@ def check(settings: Settings) -> None:
     """Have the rooms below judge the settings that only they understand, before anything starts.
 
     Raises:
+        BadSetting: the path at a proxy is one that the clinic itself has.
         BadDatabaseURL: what names the database cannot be understood.
         BadBrokerURL: what names RabbitMQ cannot be understood.
     """
+    if settings.root_path.split("/")[:2] in [one.path.split("/")[:2] for one in OPERATIONS]:
+        raise BadSetting("CLINIC_ROOT_PATH: must not begin as a path of the clinic itself does")
     read_database_url(settings.database_url)
     if settings.amqp_url is not None:
         connection_url(settings.amqp_url, "clinic")
@@ -95,7 +99,9 @@ def services(
     consumer = Consumer(broker, outbox, record, settings.death_limit, settings.error_probability)
 
     def http(*routes: Route) -> Service:
-        app = application([*routes, *health_routes(look)], REFUSALS)
+        knows = known_hosts(settings.hosts, settings.host)
+        every = [*routes, *health_routes(look)]
+        app = application(every, REFUSALS, knows, settings.root_path)
         return Service("http", HttpServer(app, listener, settings.grace_seconds).run)
 
     api = http(*api_routes(database, desk))

@@ -19,7 +19,7 @@ from pydantic import (
     ValidationError,
 )
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_FILE = Path(".env")
 
@@ -70,6 +70,31 @@ def read_hours(value: object) -> object:
     raise PydanticCustomError("hours", "must be hours such as 08:00-20:00, within one day")
 
 
+def read_hosts(value: object) -> object:
+    """Return the host names in a text such as clinic.example,10.0.0.5."""
+    if not isinstance(value, str):
+        return value
+    try:
+        names = [name.strip().encode("idna").decode().strip("[]") for name in value.split(",")]
+    except UnicodeError:
+        names = [""]
+    if all(re.fullmatch(r"[0-9A-Za-z._-]{1,255}|[0-9A-Fa-f:.]{2,45}", name) for name in names):
+        return tuple(names)
+    raise PydanticCustomError(
+        "hosts", "must be names or addresses such as clinic.example,10.0.0.5, without ports"
+    )
+
+
+def read_root_path(value: object) -> object:
+    """Return a path such as /clinic, without a slash at its end."""
+    if not isinstance(value, str):
+        return value
+    path = value.rstrip("/")
+    if re.fullmatch(r"(/[0-9A-Za-z._~-]*[0-9A-Za-z_~-][0-9A-Za-z._~-]*)*", path):
+        return path
+    raise PydanticCustomError("root_path", "must be a path such as /clinic")
+
+
 def setting(name: str, default: Any) -> Any:
     """Return a field that is set by the environment variable of this name."""
     return Field(default=default, validation_alias=AliasChoices(name))
@@ -94,6 +119,11 @@ class Settings(BaseSettings):
     role: Role = setting("CLINIC_ROLE", Role.ALL)
     host: str = setting("CLINIC_HOST", "127.0.0.1")
     given_port: Port | None = setting("CLINIC_PORT", None)
+    # NoDecode, or pydantic-settings takes the text of a tuple for JSON before any validator.
+    hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_hosts)] = setting(
+        "CLINIC_HOSTS", ()
+    )
+    root_path: Annotated[str, BeforeValidator(read_root_path)] = setting("CLINIC_ROOT_PATH", "")
     zone: Annotated[zoneinfo.ZoneInfo, BeforeValidator(read_zone)] = setting(
         "CLINIC_TIMEZONE", zoneinfo.ZoneInfo("UTC")
     )

@@ -41,7 +41,7 @@ MEMBERS: dict[str, Schema] = {
     "booked_per_day": rows(day={"type": "string", "format": "date"}, booked=COUNT),
     "booked_per_office": rows(office_number={"type": "string"}, booked=COUNT),
     "booked_per_hour_of_week": rows(
-        weekday={"enum": list(WEEKDAYS)},
+        weekday={"type": "string", "enum": list(WEEKDAYS)},
         hour={"type": "integer", "minimum": 0, "maximum": 23},
         booked=COUNT,
     ),

@@ -40,7 +40,9 @@ async def feed(
     async for piece in pieces(database, search):
         # The library takes a third of a millisecond for each, and others want to be served.
         text = await anyio.to_thread.run_sync(_entries, piece, zone, now)
-        yield _beginning(wanted, zone, today.year) + text if first else text
+        if first:
+            text = await anyio.to_thread.run_sync(_beginning, wanted, zone, today.year) + text
+        yield text
         first = False
     yield END
 

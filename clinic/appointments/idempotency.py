@@ -19,9 +19,12 @@ KEPT = datetime.timedelta(days=7)
 # So many old keys go for each batch that brings new ones.
 MOST_DELETED = 1000
 
+LONGEST_KEY = 255
+
 # A string of RFC 8941, as the draft has it, or the same without quotes, as many clients send it.
 FORM = re.compile(
-    r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x2b\x2d-\x3a\x3c-\x7e]{1,255})'
+    rf'"([\x20\x21\x23-\x5b\x5d-\x7e]{{1,{LONGEST_KEY}}})"'
+    rf"|([\x21\x23-\x2b\x2d-\x3a\x3c-\x7e]{{1,{LONGEST_KEY}}})"
 )
 
 INSERT_KEYS = Sql(

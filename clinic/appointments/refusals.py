@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clinic.appointments.appointment import Appointment, IllegalMove, NoSuchAppointment, Stale
 from clinic.appointments.availability import SlotTaken
-from clinic.appointments.idempotency import BadKey, KeyReused
+from clinic.appointments.idempotency import LONGEST_KEY, BadKey, KeyReused
 from clinic.appointments.requests import Name, OfficeNumber
 from clinic.appointments.routes import REFUSALS
 from clinic.events import LARGEST_ID, Status, WallClockTime
@@ -82,7 +82,8 @@ STALE = Explained.refusal(
 BAD_KEY = Explained.refusal(
     REFUSALS[BadKey],
     BadKey(),
-    "The Idempotency-Key is none: it has 1 to 255 visible characters, in quotes or without.",
+    f"This is no Idempotency-Key: one has 1 to {LONGEST_KEY} visible characters, in quotes or "
+    "without.",
 )
 KEY_REUSED = Explained.refusal(
     REFUSALS[KeyReused],

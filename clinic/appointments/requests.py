@@ -16,6 +16,8 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    TypeAdapter,
+    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
@@ -23,14 +25,18 @@ from pydantic import (
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
-from pydantic_core.core_schema import no_info_after_validator_function
+from pydantic_core.core_schema import (
+    no_info_after_validator_function,
+    no_info_before_validator_function,
+)
 
 from clinic.appointments import changing
 from clinic.appointments.appointment import LONGEST, NewAppointment
 from clinic.appointments.wall_clock import FORM, read_wall_clock
 from clinic.database import wall_clock_text
 from clinic.events import Status
-from clinic.web.reading import DayRange
+from clinic.web.problems import wrong_fields
+from clinic.web.reading import DayRange, read_fields
 
 # What has no place in one line: control characters, surrogates, line and paragraph separators (the
 # categories Cc, Cs, Zl and Zp), and what turns the direction of the text around it, and so can make
@@ -55,11 +61,44 @@ def one_line(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
+# Composed, a text is no shorter than a quarter of what it was: no character is composed of more
+# than four (https://www.unicode.org/faq/normalization.html#12).
+MOST_COMPOSED = 4
+# More marks on one letter than any language has, and composing takes the square of their number:
+# https://www.unicode.org/reports/tr15/#Stream_Safe_Text_Format
+MOST_MARKS = 30
+
+
 @dataclass(frozen=True, slots=True)
 class NoLongerThan:
-    """A check of a text's length, in characters, that names the limit."""
+    """A check of a text's length, in characters, that names the limit.
+
+    It judges a text both as it was sent, for what else is done with it to take no time that a
+    client can choose, and after that.
+    """
 
     most: int
+
+    def check_sent(self, value: object) -> object:
+        """Return what a client sent, be it a text or not.
+
+        Raises:
+            PydanticCustomError: it is too long, or has a letter with too many marks.
+        """
+        if not isinstance(value, str) or len(value) <= MOST_MARKS:
+            return value
+        text = value.strip()
+        if len(text) > MOST_COMPOSED * self.most:
+            raise self._too_long()
+        if not text.isascii():
+            marks = 0
+            for character in text:
+                marks = marks + 1 if unicodedata.combining(character) else 0
+                if marks > MOST_MARKS:
+                    raise PydanticCustomError(
+                        "marks", "must have at most {most} marks on a letter", {"most": MOST_MARKS}
+                    )
+        return value
 
     def check(self, text: str) -> str:
         """Return the text.
@@ -70,15 +109,19 @@ class NoLongerThan:
         if not text:
             raise PydanticCustomError("empty", "must not be empty")
         if len(text) > self.most:
-            raise PydanticCustomError(
-                "too_long", "must have at most {most} characters", {"most": self.most}
-            )
+            raise self._too_long()
         return text
+
+    def _too_long(self) -> PydanticCustomError:
+        return PydanticCustomError(
+            "too_long", "must have at most {most} characters", {"most": self.most}
+        )
 
     def __get_pydantic_core_schema__(
         self, source: object, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        return no_info_after_validator_function(self.check, handler(source))
+        judged = no_info_after_validator_function(self.check, handler(source))
+        return no_info_before_validator_function(self.check_sent, judged)
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -95,6 +138,11 @@ def wall_clock(value: object, info: ValidationInfo) -> datetime.datetime:
         return read_wall_clock(value, zone)
     except ValueError as error:
         raise PydanticCustomError("time", "{reason}", {"reason": str(error)}) from None
+
+
+def whole_number(value: object) -> object:
+    """Return 15 for 15.0 as well: both are the same integer in JSON Schema (2020-12, 6.1.1)."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def minutes(value: int) -> int:
@@ -150,6 +198,7 @@ WallClock = Annotated[
 ]
 Minutes = Annotated[
     int,
+    BeforeValidator(whole_number),
     AfterValidator(minutes),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_MINUTES}),
 ]
@@ -175,28 +224,33 @@ DateTime = Annotated[
 ]
 
 
+TIME: TypeAdapter[datetime.datetime] = TypeAdapter(WallClock)
+
 # Stands for a field that was not sent; null is something that a client may send.
 NOT_SENT: Any = None
 
 
 def _rules_between_fields(schema: dict[str, Any]) -> None:
-    """Add to a JSON Schema what no field has by itself: either name of the time, and the reason."""
-    properties, required = schema["properties"], schema.get("required", [])
+    """Add to a JSON Schema what no field has by itself: the older name of the time, and the reason.
+
+    A booking by the older name alone is taken, too. To say so takes an ``anyOf`` beside the
+    properties, and generators of clients then lose the properties.
+    """
+    properties = schema["properties"]
     properties["appointment_datetime"] = properties["date_time"] | {
-        "description": "The older name of date_time; if both are sent, they must be equal."
+        "description": "The older name of date_time, taken where date_time is not sent. If both "
+        "are sent, they must be the same time.",
+        "deprecated": True,
     }
-    if "date_time" in required:
-        required.remove("date_time")
-        schema["anyOf"] = [{"required": ["date_time"]}, {"required": ["appointment_datetime"]}]
-    else:
-        for field in properties.values():
-            if field.get("default", ...) is None:
-                del field["default"]  # not sent is not null here
-    properties["override"]["description"] = "Book it whatever is in the way; say the reason."
-    properties["reason"]["description"] = "Why; it goes only with an override, and must."
+    for field in properties.values():
+        # Generators of clients make what has a default something that must be sent.
+        field.pop("default", None)
+    properties["override"]["description"] = "Book in spite of conflicts; needs a reason."
+    properties["reason"]["description"] = "Required with override, not allowed without it."
     for name in ("override", "reason"):
         properties[name] = properties.pop(name)  # after what is of more use
-    schema["if"] = {"properties": {"override": {"const": True}}, "required": ["override"]}
+    overridden = {"type": "boolean", "const": True}
+    schema["if"] = {"properties": {"override": overridden}, "required": ["override"]}
     schema["then"] = {"properties": {"reason": {"type": "string"}}, "required": ["reason"]}
     schema["else"] = {"properties": {"reason": {"type": "null"}}}
 
@@ -229,11 +283,30 @@ class _Request(BaseModel):
         """Return what a client sent.
 
         Raises:
-            ValidationError: it names every field that is wrong.
+            Problem: it names every field that is wrong.
         """
-        if "date_time" in sent and sent.get("appointment_datetime") == sent["date_time"]:
-            sent = {name: value for name, value in sent.items() if name != "appointment_datetime"}
-        return cls.model_validate(sent, context={"zone": zone})
+        context = {"zone": zone}
+        if "date_time" not in sent or "appointment_datetime" not in sent:
+            return read_fields(cls, sent, context)
+        detail = _wrong_beside(sent["date_time"], sent["appointment_datetime"], context)
+        errors = [{"pointer": "#/appointment_datetime", "detail": detail}] if detail else []
+        sent = {name: value for name, value in sent.items() if name != "appointment_datetime"}
+        return read_fields(cls, sent, context, errors)
+
+
+def _wrong_beside(newer: object, older: object, context: dict[str, Any]) -> str | None:
+    """Return what is wrong with a time by its older name beside the same by its newer name."""
+    if newer == older:
+        return None  # wrong or not, it is judged by its newer name
+    try:
+        time = TIME.validate_python(older, context=context)
+    except ValidationError as error:
+        return wrong_fields(error)[0]["detail"]
+    try:
+        equal = time == TIME.validate_python(newer, context=context)
+    except ValidationError:
+        return None
+    return None if equal else "differs from date_time: send one of them, or both the same"
 
 
 class Booking(_Request):

@@ -19,8 +19,9 @@ from clinic.appointments.idempotency import BadKey, IdempotencyKey, KeyReused
 from clinic.appointments.requests import Booking, Change, FeedSearch, Search, cursor
 from clinic.appointments.spreadsheet import as_csv
 from clinic.web.conditions import entity_tag, is_known, may_change
+from clinic.web.headers import header, preferred
 from clinic.web.problems import ProblemType
-from clinic.web.reading import JSON, header, preferred, read_json_object
+from clinic.web.reading import JSON, read_json_object
 
 CSV = "text/csv"
 CALENDAR = "text/calendar"
@@ -76,7 +77,7 @@ class AppointmentRoutes:
     async def _create(self, request: Request) -> Response:
         sent = await read_json_object(request)
         booking = Booking.read(sent, self.desk.zone)
-        key = IdempotencyKey.read(header(request, b"idempotency-key"), sent)
+        key = IdempotencyKey.read(header(request.scope, b"idempotency-key"), sent)
         confirmed = await self.desk.book(booking.wanted(), key)
         return Response(
             to_json({"id": confirmed.appointment_id, **sent}),
@@ -108,7 +109,7 @@ class AppointmentRoutes:
 
     async def _list(self, request: Request) -> Response:
         search = Search.of(request)
-        media_type = preferred(request, (JSON, CSV))
+        media_type = preferred(request.scope, (JSON, CSV))
         if search.limit is not None:
             return await self._page(request, search, search.limit, media_type)
         if media_type == CSV:

@@ -2,8 +2,10 @@
 
 ========================  ========================================================================
 ``problems.py``           what went wrong, as problem details (RFC 9457)
+``headers.py``            read headers, each as one value or as a list
 ``reading.py``            read a request's body and parameters, or say what is wrong with them
 ``conditions.py``         conditional requests: entity tags made of versions
+``browsers.py``           what a browser must not do with the clinic for another site's page
 ``application.py``        routes and errors put together
 ``leaving.py``             work ends when its client has left
 ``health.py``             is the process alive, is it of use

@@ -7,25 +7,36 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from clinic.web.browsers import KnowsHost, refusal, with_answer_headers
+from clinic.web.headers import below
+from clinic.web.health import is_health
 from clinic.web.problems import HANDLERS, LOGGED, ProblemType, problem_response, refused
 
 log = logging.getLogger(__name__)
 
+# The headers that hold paths.
+LINKS = frozenset({b"location", b"link"})
+
 
 def application(
-    routes: Sequence[BaseRoute], refusals: Mapping[type[Exception], ProblemType]
+    routes: Sequence[BaseRoute],
+    refusals: Mapping[type[Exception], ProblemType],
+    knows: KnowsHost,
+    root_path: str = "",
 ) -> ASGIApp:
     """Return the application that serves the routes.
 
     ``refusals`` says as which type of problem the features' own errors are answered. Their message
-    is the detail, and what they have as ``members`` goes with it.
+    is the detail, and what they have as ``members`` goes with it. ``knows`` says of a Host header
+    whether it names the clinic. ``root_path`` is what the path begins with at a proxy, such as
+    ``/clinic``; requests may come with it or without.
     """
 
     async def on_refusal(_request: Request, error: Exception) -> Response:
         found = next(found for kind, found in refusals.items() if isinstance(error, kind))
-        return problem_response(refused(found, error))
+        return problem_response(refused(found, error, root_path))
 
     app = Starlette(
         routes=routes, exception_handlers={**HANDLERS, **dict.fromkeys(refusals, on_refusal)}
@@ -33,7 +44,13 @@ def application(
     # A redirect would send clients to whatever the Host header says (STACK 6).
     app.router.redirect_slashes = False
 
-    async def without_echo(scope: Scope, receive: Receive, send: Send) -> None:
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["root_path"] = root_path
+        send = with_answer_headers(under(root_path, send) if root_path else send)
+        problem = refusal(scope, knows)
+        if problem is not None and not is_health(scope["path"].removeprefix(root_path)):
+            await problem_response(problem)(scope, receive, send)
+            return
         # Starlette raises again what it has answered with 500, for uvicorn to log it a second time.
         try:
             await app(scope, receive, send)
@@ -41,4 +58,20 @@ def application(
             if not scope.get(LOGGED):
                 log.exception("An answer broke off: %s", type(error).__name__)
 
-    return without_echo
+    return guarded
+
+
+def under(root_path: str, send: Send) -> Send:
+    """Return what sends an answer whose links to paths of the clinic lead there from outside."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [
+                (name, below(root_path, value.decode("latin-1")).encode("latin-1"))
+                if name in LINKS
+                else (name, value)
+                for name, value in message["headers"]
+            ]
+        await send(message)
+
+    return sending

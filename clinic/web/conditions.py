@@ -4,7 +4,7 @@ import re
 
 from starlette.requests import Request
 
-from clinic.web.reading import header
+from clinic.web.headers import header_list
 
 TAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
 
@@ -16,13 +16,13 @@ def entity_tag(version: int) -> str:
 
 def may_change(request: Request, version: int) -> bool:
     """Tell whether ``If-Match`` allows to change a record in this version; without one all may."""
-    tags = header(request, b"if-match")
+    tags = header_list(request.scope, b"if-match")
     return tags is None or _names(tags, version, weakly=False)
 
 
 def is_known(request: Request, version: int) -> bool:
     """Tell whether ``If-None-Match`` says that the client has this version already."""
-    tags = header(request, b"if-none-match")
+    tags = header_list(request.scope, b"if-none-match")
     return tags is not None and _names(tags, version, weakly=True)
 
 

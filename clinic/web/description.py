@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel
 
+from clinic.web.headers import below
 from clinic.web.problems import MEDIA_TYPE, Problem, ProblemType, problem_details, refused
 
 Schema = Mapping[str, Any]
@@ -22,6 +23,10 @@ class Header:
     example: str
     always: bool = True
     pattern: str | None = None
+
+    def under(self, root_path: str) -> "Header":
+        """Return the header with an example whose paths are below another."""
+        return replace(self, example=below(root_path, self.example))
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,13 @@ class Explained:
         """Return the explanation of a feature's own error, given one of them as an example."""
         return cls(name=kind.name, text=text, example=refused(kind, error), members=members)
 
+    def under(self, root_path: str) -> "Explained":
+        """Return the problem of a clinic that clients find below a path."""
+        if "type" not in self.example.members:
+            return self
+        members = {**self.example.members, "type": f"{root_path}{self.example.members['type']}"}
+        return replace(self, example=self.example.having(members))
+
     @property
     def details(self) -> dict[str, object]:
         """The example's JSON object."""
@@ -93,6 +105,7 @@ class Explained:
         """The headers that are answered with it."""
         texts = {
             "Accept": "What may be sent instead.",
+            "Accept-Encoding": "What may be sent instead.",
             "Connection": "The connection is closed.",
             "Retry-After": "Seconds after which to send it again.",
         }
@@ -132,8 +145,18 @@ class Operation:
     answers: Sequence[Answer]
     problems: Sequence[Explained] = ()
 
-    def __lt__(self, other: "Operation") -> bool:
-        return (self.path, self.method) < (other.path, other.method)
+    def under(self, root_path: str) -> "Operation":
+        """Return the operation of a clinic that clients find below a path: its links lead there."""
+        if not root_path:
+            return self
+        return replace(
+            self,
+            answers=[
+                replace(answer, headers=[header.under(root_path) for header in answer.headers])
+                for answer in self.answers
+            ],
+            problems=[problem.under(root_path) for problem in self.problems],
+        )
 
 
 def merged(answers: Sequence[Answer]) -> list[Answer]:

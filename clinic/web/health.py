@@ -11,6 +11,8 @@ from starlette.routing import Route
 from clinic.web.description import Answer, Content, Operation
 from clinic.web.reading import JSON
 
+PATHS = ("/health/live", "/health/ready")
+
 
 @dataclass(frozen=True)
 class Health:
@@ -18,6 +20,11 @@ class Health:
 
     ready: bool
     parts: Mapping[str, str]
+
+
+def is_health(path: str) -> bool:
+    """Tell whether a path is for orchestrators, who ask by any name or address."""
+    return path.removesuffix("/") in PATHS
 
 
 def health_routes(look: Callable[[], Awaitable[Health]]) -> list[Route]:
@@ -40,20 +47,20 @@ def health_routes(look: Callable[[], Awaitable[Health]]) -> list[Route]:
 
     return [
         Route(path + slash, endpoint)
-        for path, endpoint in (("/health/live", live), ("/health/ready", ready))
+        for path, endpoint in zip(PATHS, (live, ready), strict=True)
         for slash in ("", "/")
     ]
 
 
 LIVE = {
     "type": "object",
-    "properties": {"status": {"const": "live"}},
+    "properties": {"status": {"type": "string", "const": "live"}},
     "required": ["status"],
 }
 READY = {
     "type": "object",
     "properties": {
-        "status": {"enum": ["ready", "degraded", "unavailable"]},
+        "status": {"type": "string", "enum": ["ready", "degraded", "unavailable"]},
         "parts": {
             "description": "The state of each part, by its name; up is well.",
             "type": "object",

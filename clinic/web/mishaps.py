@@ -4,6 +4,7 @@ from http import HTTPStatus
 
 from pydantic import BaseModel, ConfigDict
 
+from clinic.web.browsers import SAFE_METHODS, cross_site, misdirected
 from clinic.web.description import (
     Answer,
     Content,
@@ -12,7 +13,16 @@ from clinic.web.description import (
     answers_with,
     merged,
 )
+from clinic.web.headers import LONGEST_LIST_BYTES, list_too_long, more_than_once
+from clinic.web.health import is_health
 from clinic.web.problems import RETRY_AFTER_SECONDS, Problem, invalid
+from clinic.web.reading import (
+    JSON,
+    LONGEST_QUERY_BYTES,
+    encoded_body,
+    query_too_long,
+    wrong_media_type,
+)
 
 
 class WrongField(BaseModel):
@@ -78,7 +88,7 @@ UNAVAILABLE = Explained(
 )
 MALFORMED_BODY = Explained(
     name="malformed-body",
-    text="The body is not JSON, or not in UTF-8.",
+    text="The body is not JSON, not in UTF-8, or has thousands of lists and objects in it.",
     example=Problem(
         HTTPStatus.BAD_REQUEST,
         "The body is not JSON in UTF-8: expected value at line 1 column 1. Nothing was stored.",
@@ -95,12 +105,14 @@ BODY_TOO_LARGE = Explained(
 )
 WRONG_MEDIA_TYPE = Explained(
     name="wrong-media-type",
-    text="The body says that it is no JSON. Without the header Content-Type it is taken for JSON.",
-    example=Problem(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        "Send JSON, with the header Content-Type: application/json.",
-        headers={"Accept": "application/json"},
-    ),
+    text="The header Content-Type must be there, and say that the body is JSON: a browser sends "
+    "that for the page of another site only if it may.",
+    example=wrong_media_type([JSON]),
+)
+ENCODED_BODY = Explained(
+    name="encoded-body",
+    text="The header Content-Encoding says that the body is compressed, or encoded in another way.",
+    example=encoded_body(),
 )
 WRONG_FIELDS = Explained(
     name="wrong-fields",
@@ -119,7 +131,43 @@ NO_SUCH_METHOD = Explained(
     example=Problem(HTTPStatus.METHOD_NOT_ALLOWED, "PUT is not possible here; see Allow."),
 )
 
-EVERYWHERE = (MALFORMED_REQUEST, REQUEST_TOO_SLOW, HEADERS_TOO_LARGE, OUR_FAULT)
+REPEATED_HEADER = Explained(
+    name="repeated-header",
+    text="A header that is no list stands there more than once: which is meant is not clear.",
+    example=more_than_once(b"content-type"),
+)
+LIST_TOO_LONG = Explained(
+    name="list-too-long",
+    text="A header that is a list, Accept say, is longer than any client has a use for: keep it "
+    f"below {LONGEST_LIST_BYTES // 1024} KiB.",
+    example=list_too_long(b"accept"),
+)
+QUERY_TOO_LONG = Explained(
+    name="query-too-long",
+    text=f"The query is too long: keep it below {LONGEST_QUERY_BYTES // 1024} KiB.",
+    example=query_too_long(),
+)
+MISDIRECTED = Explained(
+    name="misdirected",
+    text="The header Host names another host. The setting CLINIC_HOSTS says which names are the "
+    "clinic's; health is answered under any.",
+    example=misdirected(),
+)
+CROSS_SITE = Explained(
+    name="cross-site",
+    text="A browser says (Sec-Fetch-Site, Origin) that a page of another site sent this, and only "
+    "the clinic's own may change anything. Programs that are no browsers send neither header.",
+    example=cross_site(),
+)
+
+EVERYWHERE = (
+    MALFORMED_REQUEST,
+    REPEATED_HEADER,
+    REQUEST_TOO_SLOW,
+    HEADERS_TOO_LARGE,
+    LIST_TOO_LONG,
+    OUR_FAULT,
+)
 # No operation answers these: a request with them has found none.
 NOWHERE = (NO_SUCH_ADDRESS, NO_SUCH_METHOD)
 # uvicorn's own answer to more connections than the process takes.
@@ -134,9 +182,15 @@ def problems_of(operation: Operation) -> list[Explained]:
     """Return all problems that an operation may answer, its own first."""
     found = [*operation.problems]
     if operation.body:
-        found += [MALFORMED_BODY, BODY_TOO_LARGE, WRONG_MEDIA_TYPE]
+        found += [MALFORMED_BODY, BODY_TOO_LARGE, WRONG_MEDIA_TYPE, ENCODED_BODY]
     if operation.body or operation.query:
         found.append(WRONG_FIELDS)
+    if operation.query:
+        found.append(QUERY_TOO_LONG)
+    if operation.method not in SAFE_METHODS:
+        found.append(CROSS_SITE)
+    if not is_health(operation.path):
+        found.append(MISDIRECTED)
     return [*found, *EVERYWHERE]
 
 

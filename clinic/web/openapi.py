@@ -9,25 +9,13 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from clinic.web.description import Answer, Content, Explained, Header, Operation, Schema
 from clinic.web.mishaps import answers_of, problems_of
 
+OPENAPI_VERSION = "3.1.1"
 REFERENCE = "#/components/schemas/{model}"
 TEXT = """\
 Every path is the same with and without a final slash, and HEAD is answered as GET is, without a
 body. Times are the clinic's wall-clock time; one with an offset is converted to it. What goes wrong
 is answered as problem details (RFC 9457), whose `type` leads to an explanation; an address that is
 not here as 404, and a method that is not possible there as 405, with Allow."""
-
-PROBLEM: Schema = {
-    "description": "What is wrong (RFC 9457): `detail` is for people to read, `type` for programs.",
-    "type": "object",
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-    },
-    "required": ["type", "title", "status", "detail"],
-    "additionalProperties": True,
-}
 
 
 class _Untitled(GenerateJsonSchema):
@@ -56,6 +44,15 @@ class _Schemas:
         """Return the reference to a model's schema."""
         return self._references[_full_name(model)]
 
+    def members(self, model: type[BaseModel]) -> dict[str, Any]:
+        """Return the schemas of a model's fields."""
+        schema = model.model_json_schema(
+            mode="serialization", ref_template=REFERENCE, schema_generator=_Untitled
+        )
+        self.components |= {name: _spoken(found) for name, found in schema.get("$defs", {}).items()}
+        members: dict[str, Any] = schema["properties"]
+        return members
+
     def of_content(self, content: Content) -> Schema:
         """Return the schema of a body."""
         form = content.form if isinstance(content.form, Mapping) else self.of(content.form)
@@ -70,11 +67,11 @@ class _Schemas:
             yield name, forms[0], name in schema.get("required", ())
 
 
-def openapi(version: str, operations: Sequence[Operation]) -> dict[str, Any]:
-    """Return the document that describes the operations."""
+def openapi(version: str, operations: Sequence[Operation], root_path: str = "") -> dict[str, Any]:
+    """Return the document that describes the operations, as clients find them below a path."""
+    operations = [operation.under(root_path) for operation in operations]
     schemas = _Schemas(operations)
     problems = {problem.name: problem for one in operations for problem in problems_of(one)}
-    schemas.components["Problem"] = PROBLEM
     for problem in problems.values():
         schemas.components[problem.schema_name] = _problem(problem, schemas)
     paths: dict[str, dict[str, Any]] = {}
@@ -82,9 +79,9 @@ def openapi(version: str, operations: Sequence[Operation]) -> dict[str, Any]:
         described = _operation(operation, schemas)
         paths.setdefault(operation.path, {})[operation.method.lower()] = described
     return {
-        "openapi": "3.1.1",
+        "openapi": OPENAPI_VERSION,
         "info": {"title": "clinic", "version": version, "description": TEXT},
-        "servers": [{"url": "/"}],
+        "servers": [{"url": root_path or "/"}],
         "tags": [{"name": name} for name in dict.fromkeys(one.group for one in operations)],
         "paths": paths,
         "components": {"schemas": dict(sorted(schemas.components.items()))},
@@ -102,9 +99,6 @@ def _models_of(operation: Operation) -> Iterator[tuple[type[Any], JsonSchemaMode
         for content in answer.contents.values():
             if not isinstance(content.form, Mapping):
                 yield content.form, "serialization"
-    for problem in problems_of(operation):
-        if problem.members:
-            yield problem.members, "serialization"
 
 
 def _spoken(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,11 +108,22 @@ def _spoken(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _problem(problem: Explained, schemas: _Schemas) -> dict[str, Any]:
-    same = {name: {"const": problem.details[name]} for name in ("type", "title", "status")}
-    parts: list[Schema] = [{"$ref": REFERENCE.format(model="Problem")}]
-    if problem.members:
-        parts.append(schemas.of(problem.members))
-    return {"description": problem.text, "allOf": parts, "properties": same}
+    """Return a problem's schema, whole: generators of clients drop what they cannot merge."""
+    members = schemas.members(problem.members) if problem.members else {}
+    details = problem.details
+    return {
+        "description": problem.text,
+        "type": "object",
+        "properties": {
+            "type": {"type": "string", "const": details["type"]},
+            "title": {"type": "string", "const": details["title"]},
+            "status": {"type": "integer", "const": details["status"]},
+            "detail": {"description": "What is wrong, for people to read.", "type": "string"},
+            **members,
+        },
+        "required": ["type", "title", "status", "detail", *members],
+        "additionalProperties": True,
+    }
 
 
 def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:

@@ -70,6 +70,10 @@ class Problem(Exception):
         self.headers = dict(headers or {})
         self.members = members
 
+    def having(self, members: Mapping[str, object]) -> "Problem":
+        """Return the same problem with other members."""
+        return Problem(self.status, self.detail, headers=self.headers, **members)
+
 
 def invalid(errors: Sequence[Mapping[str, str]]) -> Problem:
     """Return the problem that names wrong fields: each with a ``pointer`` to it and a ``detail``.
@@ -84,30 +88,22 @@ def invalid(errors: Sequence[Mapping[str, str]]) -> Problem:
     )
 
 
-def wrong_fields(error: ValidationError) -> Problem:
-    """Return the problem that names every wrong field of a model at once.
-
-    Fields that the model does not know are counted, not named: a client may send any number of
-    them, named in any way.
-    """
+def wrong_fields(error: ValidationError) -> list[dict[str, str]]:
+    """Return what is wrong with each field that a model refused: ``pointer`` and ``detail``."""
     errors = error.errors(include_url=False, include_context=False, include_input=False)
-    named = [
+    return [
         {
             "pointer": "/".join(["#", *(str(part) for part in one["loc"])]),
             "detail": WORDS.get(one["type"], one["msg"]),
         }
         for one in errors
-        if one["type"] != "extra_forbidden"
     ]
-    unknown = len(errors) - len(named)
-    if unknown:
-        named.append({"pointer": "#", "detail": f"has fields that mean nothing here: {unknown}"})
-    return invalid(named)
 
 
-def refused(kind: ProblemType, error: Exception) -> Problem:
+def refused(kind: ProblemType, error: Exception, root_path: str = "") -> Problem:
     """Return the problem that a feature's own error is; what it has as ``members`` goes with it."""
-    members = {"type": kind.uri, "title": kind.title, **getattr(error, "members", {})}
+    uri = root_path + kind.uri
+    members = {"type": uri, "title": kind.title, **getattr(error, "members", {})}
     return Problem(kind.status, str(error), **members)
 
 
@@ -150,7 +146,7 @@ async def on_http_exception(request: Request, error: HTTPException) -> Response:
 
 async def on_validation_error(_request: Request, error: ValidationError) -> Response:
     """Answer input that a model refused."""
-    return problem_response(wrong_fields(error))
+    return problem_response(invalid(wrong_fields(error)))
 
 
 async def on_unavailable(request: Request, error: Exception) -> Response:

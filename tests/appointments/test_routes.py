@@ -1,5 +1,6 @@
 """Appointments over HTTP: the contract that clients hold, and everything they may get wrong."""
 
+import gzip
 import itertools
 import json
 import sys
@@ -19,6 +20,9 @@ SENT = {
     "office_number": "221B",
     "date_time": "2025-12-01T15:30:00",
 }
+UNKNOWN = "has fields that mean nothing here"
+DIFFERS = "differs from date_time: send one of them, or both the same"
+NOT_TEXT = "must be a date and time, as text"
 PATHS = ["/appointment", "/appointment/"]
 NUMBERS = itertools.count(1)
 
@@ -97,6 +101,7 @@ def test_the_list_is_a_plain_json_list_of_everything(clinic: ClinicProcess, path
         ({"doctor_name": "Доктор Ватсон"}, {"doctor_name": "Доктор Ватсон"}),
         ({"doctor_name": None}, {"doctor_name": None}),
         ({"duration_minutes": 45}, {"duration_minutes": 45}),
+        ({"duration_minutes": 45.0}, {"duration_minutes": 45}),
         ({"duration_minutes": None}, {"duration_minutes": 15}),
         ({"date_time": "2025-12-01 15:30"}, {"date_time": "2025-12-01T15:30:00"}),
         ({"date_time": "2025-12-01T15:30:00Z"}, {"date_time": "2025-12-01T16:30:00"}),
@@ -108,6 +113,15 @@ def test_the_list_is_a_plain_json_list_of_everything(clinic: ClinicProcess, path
         (
             {"appointment_datetime": SENT["date_time"]},
             {"appointment_datetime": SENT["date_time"]},
+        ),
+        (
+            {"appointment_datetime": "2025-12-01T14:30:00Z"},
+            {"appointment_datetime": SENT["date_time"]},
+        ),
+        # As long as it is sent, letter and two marks, it is composed to as many characters.
+        (
+            {"patient_name": unicodedata.normalize("NFD", "\u1ea5" * 200)},
+            {"patient_name": "\u1ea5" * 200},
         ),
     ],
 )
@@ -157,6 +171,9 @@ def test_the_older_name_of_the_time_is_taken(clinic: ClinicProcess) -> None:
         ({"doctor_name": ""}, {"#/doctor_name": "must not be empty"}),
         ({"duration_minutes": 0}, {"#/duration_minutes": "must be from 1 to 1440 minutes"}),
         ({"duration_minutes": 10**400}, {"#/duration_minutes": "must be from 1 to 1440 minutes"}),
+        ({"duration_minutes": 1e300}, {"#/duration_minutes": "must be from 1 to 1440 minutes"}),
+        ({"duration_minutes": 1440.5}, {"#/duration_minutes": "must be a whole number"}),
+        ({"duration_minutes": 0.0}, {"#/duration_minutes": "must be from 1 to 1440 minutes"}),
         ({"duration_minutes": 1.5}, {"#/duration_minutes": "must be a whole number"}),
         ({"duration_minutes": True}, {"#/duration_minutes": "must be a whole number"}),
         ({"duration_minutes": "15"}, {"#/duration_minutes": "must be a whole number"}),
@@ -166,10 +183,32 @@ def test_the_older_name_of_the_time_is_taken(clinic: ClinicProcess) -> None:
             {"#/date_time": "is skipped by the clocks of Europe/Berlin, which go forward over it"},
         ),
         ({"date_time": "2025-02-29T10:00:00"}, {"#/date_time": "is no date and time that exists"}),
-        ({"Иван Иванов": 1, "b": 2}, {"#": "has fields that mean nothing here: 2"}),
+        ({"Иван Иванов": 1, "b": 2}, {"#": f"{UNKNOWN}: 2"}),
         (
             {"appointment_datetime": "2025-12-01T15:31:00"},
-            {"#": "has fields that mean nothing here: 1"},
+            {"#/appointment_datetime": DIFFERS},
+        ),
+        (
+            {"appointment_datetime": "2025-12-01"},
+            {"#/appointment_datetime": "must be a date and time such as 2025-12-01T15:30:00"},
+        ),
+        ({"appointment_datetime": None}, {"#/appointment_datetime": NOT_TEXT}),
+        (
+            {"date_time": 1, "appointment_datetime": 2},
+            {"#/date_time": NOT_TEXT, "#/appointment_datetime": NOT_TEXT},
+        ),
+        ({"date_time": 1, "appointment_datetime": 1}, {"#/date_time": NOT_TEXT}),
+        (
+            {"date_time": 1, "appointment_datetime": "2025-12-01T15:31:00"},
+            {"#/date_time": NOT_TEXT},
+        ),
+        (
+            {"patient_name": "a" + "\u0301\u0323" * 200},
+            {"#/patient_name": "must have at most 30 marks on a letter"},
+        ),
+        (
+            {"patient_name": "\u1ea5" * 201},
+            {"#/patient_name": "must have at most 200 characters"},
         ),
     ],
 )
@@ -179,6 +218,45 @@ def test_a_wrong_field_is_named_and_nothing_stored(
     before = listed(clinic)
     assert wrong(clinic.http.post("/appointment", json=SENT | change)) == errors
     assert listed(clinic) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "errors"),
+    [
+        (
+            {"date_time": "2025-12-01T16:00", "appointment_datetime": "2025-12-01T16:01"},
+            {"#/appointment_datetime": DIFFERS},
+        ),
+        ({"duration_minutes": 15.5}, {"#/duration_minutes": "must be a whole number"}),
+        ({"colour": "red", "x": 1}, {"#": f"{UNKNOWN}: 2"}),
+        ({f"field {number}": 1 for number in range(60)}, {"#": f"{UNKNOWN}: 60"}),
+        (
+            {f"field {number}": 1 for number in range(60)} | {"status": "lost"},
+            {
+                "#/status": "Input should be 'booked', 'arrived', 'done', 'no_show' or 'cancelled'",
+                "#": f"{UNKNOWN}: 60",
+            },
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_change_is_named(
+    clinic: ClinicProcess, change: dict[str, Any], errors: dict[str, str]
+) -> None:
+    path = clinic.http.post("/appointment", json=fresh()).headers["location"]
+    before = clinic.http.get(path).json()
+    assert wrong(clinic.http.patch(path, json=change)) == errors
+    assert clinic.http.get(path).json() == before
+
+
+def test_a_change_may_say_the_time_twice_and_minutes_as_a_fraction(clinic: ClinicProcess) -> None:
+    path = clinic.http.post("/appointment", json=fresh()).headers["location"]
+    change = {
+        "date_time": "2025-12-01T16:00",
+        "appointment_datetime": "2025-12-01 16:00:00",
+        "duration_minutes": 3e1,
+    }
+    changed = clinic.http.patch(path, json=change).json()
+    assert (changed["date_time"], changed["duration_minutes"]) == ("2025-12-01T16:00:00", 30)
 
 
 def test_all_wrong_fields_are_named_at_once(clinic: ClinicProcess) -> None:
@@ -237,6 +315,30 @@ def test_of_a_field_that_stands_twice_the_last_counts(clinic: ClinicProcess) -> 
 )
 def test_another_content_type_is_refused(clinic: ClinicProcess, content_type: str) -> None:
     refused(post(clinic, json.dumps(SENT), Content_Type=content_type), 415)
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_a_body_that_does_not_say_what_it_is_changes_nothing(
+    clinic: ClinicProcess, method: str
+) -> None:
+    """A browser sends such a body for any page, without asking first."""
+    path = clinic.http.post("/appointment", json=fresh()).headers["location"]
+    before = listed(clinic)
+    body = json.dumps(fresh() if method == "POST" else {"status": "cancelled"})
+    refused(clinic.http.request(method, path if method == "PATCH" else PATHS[0], content=body), 415)
+    assert listed(clinic) == before
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "GZIP", "x"])
+def test_an_encoded_body_is_refused(clinic: ClinicProcess, coding: str) -> None:
+    answer = post(clinic, gzip.compress(json.dumps(SENT).encode()), Content_Encoding=coding)
+    refused(answer, 415)
+    assert answer.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", "", ", identity"])
+def test_a_body_that_says_it_is_as_it_is_is_taken(clinic: ClinicProcess, coding: str) -> None:
+    assert post(clinic, json.dumps(fresh()), Content_Encoding=coding).status_code == 201
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])

@@ -38,7 +38,7 @@ def half_a_booking(port: int) -> tuple[socket.socket, bytes]:
     body = b'{"patient_name": "a", "office_number": "1", "date_time": "2027-12-01T15:30:00"}'
     connection = socket.create_connection(("127.0.0.1", port))
     connection.sendall(
-        b"POST /appointment HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        b"POST /appointment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body)
     )
     # The clinic says so when it waits for the body: now it has the request in hand.

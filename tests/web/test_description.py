@@ -19,6 +19,7 @@ from clinic.appointments.routes import REFUSALS
 from clinic.roles import OPERATIONS, api_routes
 from clinic.supervisor import Unavailable
 from clinic.web import mishaps
+from clinic.web.browsers import ANSWER_HEADERS
 from clinic.web.description import Explained
 from clinic.web.health import health_routes
 from clinic.web.mishaps import answers_of, problems_of
@@ -99,6 +100,34 @@ def test_every_example_is_what_its_schema_says(name: str, content: dict[str, Any
         Draft202012Validator(schema).validate(example["value"])
 
 
+def schemas_in(found: Any) -> Iterator[dict[str, Any]]:
+    """Yield every JSON Schema in a part of the document, and those inside of them."""
+    if isinstance(found, list):
+        for part in found:
+            yield from schemas_in(part)
+    elif isinstance(found, dict):
+        if {"properties", "type", "const", "enum", "anyOf", "allOf", "$ref"} & found.keys():
+            yield found
+        for name, part in found.items():
+            if name not in {"example", "examples"}:
+                yield from schemas_in(part)
+
+
+def test_the_schemas_are_ones_that_generators_of_clients_read() -> None:
+    """They drop an object's fields if it has alternatives, and what is of several types at once."""
+    components = document()["components"]["schemas"]
+    for schema in schemas_in([document()["paths"], components]):
+        assert not ("properties" in schema and {"anyOf", "oneOf", "allOf"} & schema.keys()), schema
+        if {"const", "enum"} & schema.keys():
+            assert isinstance(schema.get("type"), str), schema
+    assert {"patient_name", "office_number", "date_time"} == set(components["Booking"]["required"])
+    for name in ("Booking", "Change"):
+        for field in components[name]["properties"].values():
+            assert "default" not in field  # else it has to be sent
+    for problem in EXPLAINED.values():
+        assert set(components[problem.schema_name]["required"]) >= {"type", "title", "detail"}
+
+
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: str(operation.name))
 def test_every_parameter_has_a_schema_that_its_example_meets(operation: Any) -> None:
     described = document()["paths"][operation.path][operation.method.lower()]
@@ -110,9 +139,22 @@ def test_every_parameter_has_a_schema_that_its_example_meets(operation: Any) -> 
 @pytest.mark.parametrize(
     ("mishap", "ask"),
     [
-        (mishaps.MALFORMED_BODY, {"content": b"x"}),
+        (mishaps.MALFORMED_BODY, {"content": b"x", "headers": {"Content-Type": JSON}}),
         (mishaps.BODY_TOO_LARGE, {"content": b" " * 70_000}),
         (mishaps.WRONG_MEDIA_TYPE, {"content": b"{}", "headers": {"Content-Type": "text/plain"}}),
+        (mishaps.WRONG_MEDIA_TYPE, {"content": b"{}"}),
+        (mishaps.ENCODED_BODY, {"json": {}, "headers": {"Content-Encoding": "gzip"}}),
+        (
+            mishaps.REPEATED_HEADER,
+            {"content": b"{}", "headers": [("Content-Type", JSON), ("Content-Type", JSON)]},
+        ),
+        (
+            mishaps.LIST_TOO_LONG,
+            {"method": "GET", "headers": {"Accept": "text/csv," * 500}},
+        ),
+        (mishaps.QUERY_TOO_LONG, {"method": "GET", "params": {"patient_name": "x" * 9000}}),
+        (mishaps.MISDIRECTED, {"headers": {"Host": "evil.example:8000"}}),
+        (mishaps.CROSS_SITE, {"headers": {"Origin": "https://evil.example"}}),
         (
             mishaps.WRONG_FIELDS,
             {"json": {"patient_name": "", "office_number": "1", "date_time": "2027-12-01T15:30"}},
@@ -260,7 +302,8 @@ def answered(
     status: int = 200, body: object = RECORD, method: str = "GET", media_type: str = JSON
 ) -> httpx.Response:
     request = httpx.Request(method, "http://clinic/appointment/1")
-    headers = {"ETag": '"1"', "Content-Type": media_type}
+    everywhere = {name.decode(): value.decode() for name, value in ANSWER_HEADERS}
+    headers = {"ETag": '"1"', "Content-Type": media_type} | everywhere
     return httpx.Response(status, json=body, headers=headers, request=request)
 
 
@@ -290,8 +333,9 @@ def test_the_check_fails_what_is_not_described(wrong: httpx.Response) -> None:
         check(wrong)
 
 
-def test_the_check_misses_a_header() -> None:
+@pytest.mark.parametrize("name", ["etag", "x-content-type-options", "cache-control"])
+def test_the_check_misses_a_header(name: str) -> None:
     wrong = answered()
-    del wrong.headers["etag"]
+    del wrong.headers[name]
     with pytest.raises(AssertionError):
         check(wrong)

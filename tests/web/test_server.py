@@ -23,8 +23,8 @@ from clinic.web.server import (
 from tests.process.clinic import ClinicProcess
 from tests.timing import PATIENCE_SECONDS
 
-HEAD = b"POST /appointment HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+HEAD = b"POST /appointment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def connect(clinic: ClinicProcess) -> socket.socket:

@@ -1,0 +1,151 @@
+"""What a browser must not do with the clinic for the page of another site.
+
+A page may have a browser send requests to any address, and reads of the answers what the browser
+lets it. So requests from other sites change nothing, names that are not the clinic's are refused,
+and every answer says what may be done with it.
+"""
+
+import functools
+import ipaddress
+import re
+import socket
+from collections.abc import Awaitable, Callable, Collection
+from http import HTTPStatus
+
+from starlette.types import Message, Scope, Send
+
+from clinic.web.headers import header, headers_by_name
+from clinic.web.problems import Problem
+
+# Unless an answer has its own, it is stored nowhere, stands in no frame, and is no other origin's
+# script, style or picture: https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html
+ANSWER_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+NAMES = frozenset(name for name, _ in ANSWER_HEADERS)
+
+# By these a browser tells for whom it asks.
+TELLING = (b"sec-fetch-site", b"origin")
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+# A host, and its port if there is one (RFC 3986, 3.2.2, without what no host of ours has in it).
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z._-]{1,255})(?::([0-9]{0,5}))?")
+PORTS = {"http": "80", "https": "443"}
+
+KnowsHost = Callable[[str], bool]
+"""Says of a Host header whether it names the clinic."""
+
+
+def known_hosts(given: Collection[str], listening: str) -> KnowsHost:
+    """Return the check of a Host header: by the names that are given, or by where we listen.
+
+    What listens on loopback only is asked by names of loopback only; else any web page could have
+    its own name resolved to it, and read all answers as its own (DNS rebinding). What listens
+    elsewhere cannot know its names, and unless they are given takes all.
+    """
+    if not given and not _is_loopback(listening):
+        return lambda _host: True
+    names = {_plain(name) for name in given or ("localhost", "127.0.0.1", "::1", listening)}
+
+    @functools.lru_cache(maxsize=64)
+    def knows(host: str) -> bool:
+        found = HOST.fullmatch(host)
+        return found is not None and _plain(found[1]) in names
+
+    return knows
+
+
+def refusal(scope: Scope, knows: KnowsHost) -> Problem | None:
+    """Return why a request is refused for whom it is sent to, or for whom it comes from."""
+    by_name = headers_by_name(scope)
+    try:
+        host = header(scope, b"host") if b"host" in by_name else None
+        if host is not None and not knows(host):
+            return misdirected()
+        if scope["method"] in SAFE_METHODS or by_name.keys().isdisjoint(TELLING):
+            return None
+        site, origin = header(scope, b"sec-fetch-site"), header(scope, b"origin")
+    except Problem as problem:
+        return problem
+    return cross_site() if _is_cross_origin(host, origin, site) else None
+
+
+def with_answer_headers(send: Send) -> Send:
+    """Return what sends an answer with the headers that each must have."""
+
+    def sending(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            own = message["headers"]
+            for name, _ in own:
+                if name in NAMES:
+                    given = {name for name, _ in own}
+                    own += [one for one in ANSWER_HEADERS if one[0] not in given]
+                    break
+            else:
+                own += ANSWER_HEADERS
+        return send(message)
+
+    return sending
+
+
+def misdirected() -> Problem:
+    """Return the refusal of a Host header that is none of the clinic's names."""
+    return Problem(
+        HTTPStatus.MISDIRECTED_REQUEST,
+        "The clinic does not answer to the name in the header Host. Ask it by its own name, or "
+        "have that name added to its setting CLINIC_HOSTS. Nothing was changed.",
+    )
+
+
+def cross_site() -> Problem:
+    """Return the refusal of a change that the page of another origin asks for."""
+    return Problem(
+        HTTPStatus.FORBIDDEN,
+        "This came from a web page of another site, which may not change anything here. Use the "
+        "clinic at its own address; a proxy in front of it must pass on the header Host. Nothing "
+        "was changed.",
+    )
+
+
+def _is_cross_origin(host: str | None, origin: str | None, site: str | None) -> bool:
+    """Tell whether a browser sends this for a page that is not the clinic's.
+
+    No page can set these headers, and no browser leaves both of them out of what could change
+    something; programs that are no browsers send neither. In which order to ask is learned from
+    https://pkg.go.dev/net/http#CrossOriginProtection.
+    """
+    if site is not None and site != "none":
+        return site != "same-origin"
+    return origin is not None and not _is_own(origin, host)
+
+
+def _is_own(origin: str, host: str | None) -> bool:
+    """Tell whether an origin is the host that was asked, whatever ends TLS in between."""
+    scheme, separator, authority = origin.partition("://")
+    theirs, ours = HOST.fullmatch(authority), HOST.fullmatch(host or "")
+    if not separator or theirs is None or ours is None:
+        return False  # "null", say: a page in a sandbox, or a file
+    port = PORTS.get(scheme.lower(), "")
+    return (_plain(theirs[1]), theirs[2] or port) == (_plain(ours[1]), ours[2] or port)
+
+
+def _plain(host: str) -> str:
+    """Return a host in the one form in which it is compared."""
+    host = host.lower().removeprefix("[").removesuffix("]").removesuffix(".")
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host
+
+
+def _is_loopback(host: str) -> bool:
+    """Tell whether all addresses of a host are of this machine only."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(str(one[4][0])).is_loopback for one in found)
