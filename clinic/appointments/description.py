@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from clinic.appointments.idempotency import FORM, KEPT
+from clinic.appointments.names import Name, OfficeNumber, Reason
 from clinic.appointments.refusals import (
     BAD_KEY,
     EXAMPLE,
@@ -19,18 +20,9 @@ from clinic.appointments.refusals import (
     STALE,
     Id,
 )
-from clinic.appointments.requests import (
-    Booking,
-    Change,
-    FeedSearch,
-    Minutes,
-    Name,
-    OfficeNumber,
-    Reason,
-    Search,
-    cursor,
-)
+from clinic.appointments.requests import Booking, Change, Minutes
 from clinic.appointments.routes import CALENDAR, CHANGE_TYPES, CSV
+from clinic.appointments.search import FeedSearch, Search, cursor
 from clinic.appointments.spreadsheet import as_csv
 from clinic.events import Event, Status, WallClockTime, tell
 from clinic.web.conditions import entity_tag
@@ -175,7 +167,8 @@ BOOK = Operation(
     method="POST",
     path="/appointment",
     summary="Book an appointment",
-    text="An appointment that stands in the book already, just as it is sent, is not booked again.",
+    text="An appointment that stands in the book already, just as it is sent, is not booked again. "
+    "Names and reasons are stored with single blanks, and without characters that nobody sees.",
     headers=[KEY],
     body=Body(media_types=[JSON], content=Content(Booking, {"least": SENT, "most": MORE_SENT})),
     answers=[

@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from clinic.appointments.appointment import Appointment
 from clinic.appointments.listing import pieces
-from clinic.appointments.requests import FeedSearch, Search
+from clinic.appointments.search import FeedSearch, Search
 from clinic.database import Database, utc_now
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from clinic.appointments.appointment import Appointment
 from clinic.appointments.queries import COLUMNS, appointment_of, patient_key
-from clinic.appointments.requests import Search
+from clinic.appointments.search import Search
 from clinic.database import Connection, Database, Sql
 from clinic.events import LARGEST_ID
 

@@ -21,7 +21,8 @@ from clinic.appointments.idempotency import BadKey, IdempotencyKey, KeyReused
 from clinic.appointments.listing import all_records, pieces, select_sought
 from clinic.appointments.occupancy import SlotTaken
 from clinic.appointments.queries import select_appointment
-from clinic.appointments.requests import Booking, Change, FeedSearch, Search, cursor
+from clinic.appointments.requests import Booking, Change
+from clinic.appointments.search import FeedSearch, Search, cursor
 from clinic.appointments.spreadsheet import as_csv
 from clinic.web.conditions import entity_tag, is_known, may_change
 from clinic.web.problems import ProblemType

@@ -14,7 +14,7 @@ import icalendar
 import pytest
 
 from clinic.appointments.listing import select_sought
-from clinic.appointments.requests import Search
+from clinic.appointments.search import Search
 from clinic.database import Database, Dialect, Sql
 from tests.appointments.test_routes import fresh, listed, wrong
 from tests.process.clinic import ClinicProcess, running
@@ -114,6 +114,20 @@ def test_pages_follow_each_other_without_gap_or_overlap(
         ("after=x", "#/after"),
         ("after=2025-12-01T15:30:00", "#/after"),
         ("after=9999999999999999999,1", "#/after"),
+        ("after=2027-12-01T15:30:00-05:00,1", "#/after"),
+        ("after=2027-12-01T15:30:00%2B00:00,1", "#/after"),
+        ("after=2027-12-01T15:30:00Z,1", "#/after"),
+        ("after=2027-12-01T24:00:00,1", "#/after"),
+        ("after=2027-12-01T15:30,1", "#/after"),
+        ("after=2027-12-01T15:30:00.1234567,1", "#/after"),
+        ("after=2027-02-30T15:30:00,1", "#/after"),
+        ("after=0000-01-01T00:00:00,1", "#/after"),
+        ("after=2027-W48-3T15:30:00,1", "#/after"),
+        ("after=2027-12-01T15:30:00,", "#/after"),
+        ("after=2027-12-01T15:30:00,-1", "#/after"),
+        ("from=2027-12-01T00:00:00", "#/from"),
+        ("to=20271201", "#/to"),
+        ("to=2027-02-30", "#/to"),
         ("status=gone", "#/status"),
         ("from=2025-12-02&to=2025-12-01", "#/to"),
         ("from=today", "#/from"),
