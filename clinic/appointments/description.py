@@ -2,12 +2,14 @@
 
 import datetime
 import json
+import zoneinfo
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from clinic.appointments.feed import END, beginning, entry, utc
 from clinic.appointments.idempotency import FORM, KEPT
 from clinic.appointments.names import Name, OfficeNumber, Reason
 from clinic.appointments.refusals import (
@@ -67,6 +69,7 @@ class Confirmation(BaseModel):
     reason: str | None = None
 
 
+MOSCOW = zoneinfo.ZoneInfo("Europe/Moscow")
 BOOKED_AT = datetime.datetime(2027, 11, 20, 9, tzinfo=datetime.UTC)
 RECORD = EXAMPLE.record()
 SENT = {name: RECORD[name] for name in ("patient_name", "office_number", "date_time")}
@@ -77,28 +80,15 @@ MORE_SENT = SENT | {
     "reason": "an emergency",
 }
 HAPPENED = replace(
-    tell("appointment.booked", EXAMPLE.facts("Europe/Moscow"), BOOKED_AT),
+    tell("appointment.booked", EXAMPLE.facts(MOSCOW.key), BOOKED_AT),
     id="8e03978e-40d5-43e8-bc93-6894a57f9324",
 )
 NEXT = f"/appointment?office_number=221B&limit=1&after={cursor(EXAMPLE.date_time, EXAMPLE.id)}"
-FEED = """\
-BEGIN:VCALENDAR
-VERSION:2.0
-PRODID:-//clinic//appointments//EN
-METHOD:PUBLISH
-X-WR-CALNAME:221B
-BEGIN:VEVENT
-SUMMARY:Appointment 1 (booked)
-DTSTART;TZID=Europe/Moscow:20271201T153000
-DTEND;TZID=Europe/Moscow:20271201T154500
-DTSTAMP:20271120T090000Z
-UID:appointment-1@clinic
-LOCATION:221B
-SEQUENCE:0
-STATUS:CONFIRMED
-END:VEVENT
-END:VCALENDAR
-"""
+FEED = (
+    beginning(FeedSearch(office_number="221B"), MOSCOW)
+    + entry(EXAMPLE, MOSCOW, "6f1d7a1c3b0e4f0c9b1f5d2f8a7e6c54", utc(BOOKED_AT))
+    + END
+)
 
 LOCATION = Header(name="Location", text="Where the appointment is.", example="/appointment/1")
 ETAG = Header(name="ETag", text="The appointment's version.", example=entity_tag(EXAMPLE.version))
@@ -213,7 +203,8 @@ FEED_OF = Operation(
     path="/appointment.ics",
     summary="Subscribe to a calendar",
     text="When an office or a doctor is taken, never by whom: an office_number or a doctor_name "
-    "must be given. Without from and to, from a month ago to a year ahead.",
+    "must be given. Without from and to, from a month ago to a year ahead. Times are in UTC. An "
+    "appointment keeps its UID, and no other clinic has the same.",
     query=FeedSearch,
     queries=[{"office_number": "221B"}],
     answers=[

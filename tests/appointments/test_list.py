@@ -7,6 +7,7 @@ import itertools
 import os
 import random
 import re
+import zoneinfo
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from clinic.database import Database, Dialect, Sql
 from tests.appointments.test_routes import fresh, listed, wrong
 from tests.process.clinic import ClinicProcess, running
 
+# The session's clinic is there.
+BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 OFFICES = itertools.count(1)
 
 
@@ -210,14 +213,15 @@ def test_a_feed_tells_when_an_office_or_doctor_is_taken_and_by_whom_not(
     assert records[0]["patient_name"] not in answer.text
     entries = icalendar.Calendar.from_ical(answer.text).walk("VEVENT")
     expected = in_order([one for one in records if one["office_number"] == office])
-    assert [str(entry["uid"]) for entry in entries] == [
-        f"appointment-{record['id']}@clinic" for record in expected
-    ]
+    uids = [str(entry["uid"]).partition("@") for entry in entries]
+    assert [uid for uid, _, _ in uids] == [f"appointment-{record['id']}" for record in expected]
+    assert len({identity for _, _, identity in uids}) == 1
     for entry, record in zip(entries, expected, strict=True):
         assert isinstance(entry, icalendar.Event)
         assert isinstance(entry.start, datetime.datetime)
-        assert entry.start.replace(tzinfo=None).isoformat() == record["date_time"]
-        assert str(entry.start.utcoffset()) == "2:00:00"  # summer in Berlin
+        begins = entry.start.astimezone(BERLIN).replace(tzinfo=None)
+        assert begins.isoformat() == record["date_time"]
+        assert entry.end == entry.start + datetime.timedelta(minutes=record["duration_minutes"])
         cancelled = record["status"] == "cancelled"
         assert entry["status"] == ("CANCELLED" if cancelled else "CONFIRMED")
     doctor = next(one["doctor_name"] for one in records if one["doctor_name"])
