@@ -175,8 +175,10 @@ LIST = Operation(
     summary="List appointments",
     text="Without parameters all of them, in the order of their ids; with parameters those that "
     "are sought, in the order of their times, and with limit page by page. from and to are days, "
-    "both included. The header Accept chooses between JSON and CSV, which is UTF-8 with a byte "
-    "order mark and has an apostrophe before whatever a spreadsheet would take for a formula.",
+    "both included: an appointment is on each day of which it takes up time. patient_name is the "
+    "whole name; case, the kind of apostrophes and hyphens, and ё or е make no difference. The "
+    "header Accept chooses between JSON and CSV, which is UTF-8 with a byte order mark and has an "
+    "apostrophe before whatever a spreadsheet would take for a formula.",
     query=Search,
     queries=[
         {},

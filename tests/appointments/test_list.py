@@ -88,23 +88,121 @@ def test_each_parameter_narrows_the_list(
         assert expected, parameters
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("O'Brien", "O’Brien"),
+        ("Анна-Мария", "анна\u2011мария"),
+        ("Семёнов", "СЕМЕНОВ"),
+        ("Işık", "IŞIK"),
+        ("Пётр  Ли", "ПЕТР\u00a0ЛИ"),
+    ],
+)
+@pytest.mark.xfail(strict=True, reason="the book is not yet written with the key of names.py")
+def test_a_patient_is_found_however_the_name_is_written(
+    clinic: ClinicProcess, one: str, other: str
+) -> None:
+    for name in (one, other):
+        path = clinic.http.post("/appointment", json=fresh(patient_name=name)).headers["location"]
+        record = clinic.http.get(path).json()
+        for sought in (one, other):
+            assert record in clinic.http.get("/appointment", params={"patient_name": sought}).json()
+
+
+def test_what_takes_up_time_on_a_day_is_in_its_list(clinic: ClinicProcess) -> None:
+    office = f"night {next(OFFICES)}"
+    sent: list[tuple[str, int]] = [
+        ("2031-08-01T23:30:00", 30),
+        ("2031-08-02T00:00:00", 15),
+        ("2031-08-02T12:00:00", 1440),
+        ("2031-08-03T23:30:00", 60),
+        ("2031-08-04T23:59:59.5", 1),
+        ("2031-08-06T00:00:00", 15),
+    ]
+    ids = [
+        clinic.http.post(
+            "/appointment",
+            json=fresh(office_number=office, date_time=time, duration_minutes=minutes),
+        ).json()["id"]
+        for time, minutes in sent
+    ]
+    on_days = {
+        ("2031-07-31", "2031-07-31"): [],
+        ("2031-08-01", "2031-08-01"): [0],
+        ("2031-08-02", "2031-08-02"): [1, 2],
+        ("2031-08-03", "2031-08-03"): [2, 3],
+        ("2031-08-04", "2031-08-04"): [3, 4],
+        ("2031-08-05", "2031-08-05"): [4],
+        ("2031-08-03", "2031-08-05"): [2, 3, 4],
+        ("2031-08-06", None): [5],
+        (None, "2031-08-03"): [0, 1, 2, 3],
+        (None, "9999-12-31"): [0, 1, 2, 3, 4, 5],
+    }
+    for (first, last), places in on_days.items():
+        query = {"office_number": office}
+        query |= {"from": first} if first else {}
+        query |= {"to": last} if last else {}
+        expected = [ids[place] for place in places]
+        assert [one["id"] for one in pages(clinic, query | {"limit": "2"})] == expected, query
+        assert [one["id"] for one in clinic.http.get("/appointment", params=query).json()] == (
+            expected
+        )
+        lines = clinic.http.get("/appointment", params=query, headers={"Accept": "text/csv"})
+        rows = csv.DictReader(io.StringIO(lines.content.decode("utf-8-sig"), newline=""))
+        assert [int(row["id"]) for row in rows] == expected
+        if first and last:
+            feed = clinic.http.get("/appointment.ics", params=query).text
+            assert [int(one) for one in re.findall("UID:appointment-([0-9]+)@", feed)] == expected
+
+
+def pages(clinic: ClinicProcess, query: dict[str, str]) -> list[dict[str, Any]]:
+    """Return what all pages hold, one after the other."""
+    answer = clinic.http.get("/appointment", params=query)
+    found: list[dict[str, Any]] = answer.json()
+    while "next" in answer.links:
+        answer = clinic.http.get(answer.links["next"]["url"])
+        found += answer.json()
+    return found
+
+
+FAR = ["0001-01-01", "0001-01-02", "0001-01-03", "1899-12-31", "2199-12-31", "9999-12-30"]
+FAR += ["9999-12-31"]
+
+
+@pytest.mark.parametrize(("first", "last"), list(itertools.combinations_with_replacement(FAR, 2)))
+def test_every_day_can_be_asked_for(clinic: ClinicProcess, first: str, last: str) -> None:
+    office = "far"
+    clinic.http.post(
+        "/appointment", json=fresh(office_number=office, date_time="2031-08-01T10:00:00")
+    )
+    everything = first < "2031" < last
+    for days in ({"from": first, "to": last}, {"from": first}, {"to": last}):
+        query = days | {"office_number": office}
+        for accept in ("application/json", "text/csv"):
+            for limit in ({}, {"limit": "1"}):
+                answer = clinic.http.get(
+                    "/appointment", params=query | limit, headers={"Accept": accept}
+                )
+                assert answer.status_code == 200
+                assert ("2031-08-01" in answer.text) or not everything
+        feed = clinic.http.get("/appointment.ics", params=query)
+        assert feed.status_code == 200
+        assert feed.text.endswith("END:VCALENDAR\r\n")
+        assert ("20310801T080000Z" in feed.text) or not everything or len(days) == 1
+        assert clinic.http.get("/analytics", params=days).status_code == 200
+
+
 @pytest.mark.parametrize("limit", [1, 4, 10, 30, 500])
 def test_pages_follow_each_other_without_gap_or_overlap(
     clinic: ClinicProcess, records: list[dict[str, Any]], limit: int
 ) -> None:
     office = records[0]["office_number"]
     expected = in_order([one for one in records if one["office_number"] == office])
-    found: list[dict[str, Any]] = []
-    url = f"/appointment?office_number={office}&limit={limit}"
-    while True:
-        answer = clinic.http.get(url)
-        assert len(answer.json()) <= limit
-        found += answer.json()
-        if "next" not in answer.links:
-            break
-        assert len(answer.json()) == limit
-        url = answer.links["next"]["url"]
-    assert found == expected
+    query = {"office_number": office, "limit": str(limit)}
+    assert pages(clinic, query) == expected
+    answer = clinic.http.get("/appointment", params=query)
+    assert answer.json() == expected[:limit]
+    assert ("next" in answer.links) == (len(expected) > limit)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +335,11 @@ READ_FROM: list[tuple[dict[str, str], str]] = [
     ({"from": "2031-05-01", "to": "2031-05-02"}, "appointment_time"),
     ({"office_number": "7"}, "appointment_office"),
     ({"office_number": "7", "from": "2031-05-01"}, "appointment_office"),
+    ({"from": "2031-07-15"}, "appointment_time"),
+    ({"from": "2031-05-01", "after": "2031-05-01T10:00:00,7"}, "appointment_time"),
+    ({"from": "2031-05-01", "after": "2031-04-30T23:45:00,7"}, "appointment_time"),
+    ({"from": "2031-05-01"}, "appointment_overnight"),
+    ({"from": "0001-01-01", "to": "9999-12-31"}, "appointment_time"),
     ({"doctor_name": "Доктор 7"}, "appointment_doctor"),
     ({"patient_name": "Имя 7"}, "appointment_patient"),
     ({"status": "no_show"}, "appointment_status"),
@@ -277,7 +380,7 @@ def resident_bytes(clinic: ClinicProcess) -> int:
 async def test_a_page_is_read_from_an_index_in_order(database: Database) -> None:
     """A plan that sorts, or reads the table, would cost more the more there is."""
     async with database.transaction() as connection:
-        await connection.execute(MANY, {"rows": many()})
+        await connection.execute(MANY, {"rows": many(50_000)})
         await connection.execute("analyze appointment")
         plan: list[str] = []
         explain = "explain query plan" if database.dialect is Dialect.SQLITE else "explain"
@@ -316,7 +419,7 @@ MANY = Sql(
 )
 
 
-def many(count: int = 20_000) -> list[dict[str, object]]:
+def many(count: int) -> list[dict[str, object]]:
     """Return rows of which ten times as many match any filter as stand on a page."""
     begins = datetime.datetime(2031, 1, 1)
     quarter = datetime.timedelta(minutes=15)
