@@ -2,13 +2,16 @@
 
 import datetime
 import json
+import zoneinfo
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from clinic.appointments.feed import END, beginning, entry, utc
 from clinic.appointments.idempotency import FORM, KEPT
+from clinic.appointments.names import Name, OfficeNumber, Reason
 from clinic.appointments.refusals import (
     BAD_KEY,
     EXAMPLE,
@@ -19,18 +22,9 @@ from clinic.appointments.refusals import (
     STALE,
     Id,
 )
-from clinic.appointments.requests import (
-    Booking,
-    Change,
-    FeedSearch,
-    Minutes,
-    Name,
-    OfficeNumber,
-    Reason,
-    Search,
-    cursor,
-)
+from clinic.appointments.requests import Booking, Change, Minutes
 from clinic.appointments.routes import CALENDAR, CHANGE_TYPES, CSV
+from clinic.appointments.search import FeedSearch, Search, cursor
 from clinic.appointments.spreadsheet import as_csv
 from clinic.events import Event, Status, WallClockTime, tell
 from clinic.web.conditions import entity_tag
@@ -75,6 +69,7 @@ class Confirmation(BaseModel):
     reason: str | None = None
 
 
+MOSCOW = zoneinfo.ZoneInfo("Europe/Moscow")
 BOOKED_AT = datetime.datetime(2027, 11, 20, 9, tzinfo=datetime.UTC)
 RECORD = EXAMPLE.record()
 SENT = {name: RECORD[name] for name in ("patient_name", "office_number", "date_time")}
@@ -85,28 +80,15 @@ MORE_SENT = SENT | {
     "reason": "an emergency",
 }
 HAPPENED = replace(
-    tell("appointment.booked", EXAMPLE.facts("Europe/Moscow"), BOOKED_AT),
+    tell("appointment.booked", EXAMPLE.facts(MOSCOW.key), BOOKED_AT),
     id="8e03978e-40d5-43e8-bc93-6894a57f9324",
 )
 NEXT = f"/appointment?office_number=221B&limit=1&after={cursor(EXAMPLE.date_time, EXAMPLE.id)}"
-FEED = """\
-BEGIN:VCALENDAR
-VERSION:2.0
-PRODID:-//clinic//appointments//EN
-METHOD:PUBLISH
-X-WR-CALNAME:221B
-BEGIN:VEVENT
-SUMMARY:Appointment 1 (booked)
-DTSTART;TZID=Europe/Moscow:20271201T153000
-DTEND;TZID=Europe/Moscow:20271201T154500
-DTSTAMP:20271120T090000Z
-UID:appointment-1@clinic
-LOCATION:221B
-SEQUENCE:0
-STATUS:CONFIRMED
-END:VEVENT
-END:VCALENDAR
-"""
+FEED = (
+    beginning(FeedSearch(office_number="221B"), MOSCOW)
+    + entry(EXAMPLE, MOSCOW, "6f1d7a1c3b0e4f0c9b1f5d2f8a7e6c54", utc(BOOKED_AT))
+    + END
+)
 
 LOCATION = Header(name="Location", text="Where the appointment is.", example="/appointment/1")
 ETAG = Header(name="ETag", text="The appointment's version.", example=entity_tag(EXAMPLE.version))
@@ -175,7 +157,8 @@ BOOK = Operation(
     method="POST",
     path="/appointment",
     summary="Book an appointment",
-    text="An appointment that stands in the book already, just as it is sent, is not booked again.",
+    text="An appointment that stands in the book already, just as it is sent, is not booked again. "
+    "Names and reasons are stored with single blanks, and without characters that nobody sees.",
     headers=[KEY],
     body=Body(media_types=[JSON], content=Content(Booking, {"least": SENT, "most": MORE_SENT})),
     answers=[
@@ -192,7 +175,10 @@ LIST = Operation(
     summary="List appointments",
     text="Without parameters all of them, in the order of their ids; with parameters those that "
     "are sought, in the order of their times, and with limit page by page. from and to are days, "
-    "both included. The header Accept chooses between JSON and CSV.",
+    "both included: an appointment is on each day of which it takes up time. patient_name is the "
+    "whole name; case, the kind of apostrophes and hyphens, and ё or е make no difference. The "
+    "header Accept chooses between JSON and CSV, which is UTF-8 with a byte order mark and has an "
+    "apostrophe before whatever a spreadsheet would take for a formula.",
     query=Search,
     queries=[
         {},
@@ -219,7 +205,8 @@ FEED_OF = Operation(
     path="/appointment.ics",
     summary="Subscribe to a calendar",
     text="When an office or a doctor is taken, never by whom: an office_number or a doctor_name "
-    "must be given. Without from and to, from a month ago to a year ahead.",
+    "must be given. Without from and to, from a month ago to a year ahead. Times are in UTC. An "
+    "appointment keeps its UID, and no other clinic has the same.",
     query=FeedSearch,
     queries=[{"office_number": "221B"}],
     answers=[

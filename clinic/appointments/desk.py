@@ -23,7 +23,7 @@ from clinic.appointments.idempotency import IdempotencyKey
 from clinic.appointments.listing import all_records, pieces, select_sought
 from clinic.appointments.numbers import Numbers
 from clinic.appointments.queries import select_appointment, select_same
-from clinic.appointments.requests import FeedSearch, Search
+from clinic.appointments.search import FeedSearch, Search
 from clinic.appointments.wall_clock import end_of
 from clinic.appointments.writer import Writer
 from clinic.database import Database, LostRace, again_if_lost, utc_now

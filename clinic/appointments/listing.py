@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from typing import TypeVar
 
-from clinic.appointments.appointment import Appointment
-from clinic.appointments.queries import COLUMNS, appointment_of, patient_key
-from clinic.appointments.requests import Search
+from clinic.appointments.appointment import LONGEST_ON_CLOCKS, Appointment
+from clinic.appointments.names import patient_key
+from clinic.appointments.queries import COLUMNS, appointment_of
+from clinic.appointments.search import Search
 from clinic.database import Connection, Database, Sql
 from clinic.events import LARGEST_ID
 
@@ -30,8 +31,19 @@ DAY = datetime.timedelta(days=1)
 
 # Each condition is served by an index that goes on with date_time and id, as the order does.
 CONDITIONS = {
-    "from_time": "date_time >= :from_time",
-    "to_time": "date_time < :to_time",
+    # What lasts beyond midnight is looked up in an index of its own, so that the list begins there
+    # and not two days before. Few of those that follow have ended by midnight: PostgreSQL expects
+    # so of `<>`, and would take a plain comparison for independent of date_time, and sort them all.
+    "ends_after": """
+        date_time >= coalesce((
+            select min(earlier.date_time) from appointment as earlier
+            where date(earlier.end_time) > date(earlier.date_time)
+                and earlier.date_time > :begins_after and earlier.date_time < :ends_after
+                and earlier.end_time > :ends_after
+        ), :ends_after)
+        and cast(end_time > :ends_after as integer) <> 0
+    """,
+    "begins_before": "date_time < :begins_before",
     "office_number": "office_number = :office_number",
     "doctor_name": "doctor_name = :doctor_name",
     "patient_key": "patient_key = :patient_key",
@@ -69,10 +81,12 @@ SELECT_LAST_OF_PIECE = """
 
 
 async def select_sought(connection: Connection, search: Search, limit: int) -> list[Appointment]:
-    """Return the first appointments that are sought, in order of time and id."""
+    """Return the first appointments that are sought, in order of time and id.
+
+    Of a range of days those are sought that take up time on any of them, also from the day before.
+    """
     values: dict[str, object] = {
-        "from_time": search.first_day and midnight(search.first_day),
-        "to_time": search.last_day and midnight(search.last_day) + DAY,
+        **_bounds(search),
         "office_number": search.office_number,
         "doctor_name": search.doctor_name,
         "patient_key": search.patient_name and patient_key(search.patient_name),
@@ -89,6 +103,22 @@ async def select_sought(connection: Connection, search: Search, limit: int) -> l
         given | {"limit": limit},
     )
     return [appointment_of(row) for row in rows]
+
+
+def _bounds(search: Search) -> dict[str, datetime.datetime]:
+    """Return the times that bound what is sought.
+
+    Days in the first and the last year of Python's calendar bound nothing: the book has none.
+    """
+    first, last, bounds = search.first_day, search.last_day, {}
+    if first is not None and first.year > datetime.MINYEAR:
+        begins = midnight(first)
+        # What begins after that ends after it.
+        if search.after is None or search.after[0] < begins:
+            bounds = {"ends_after": begins, "begins_after": begins - LONGEST_ON_CLOCKS}
+    if last is not None and last.year < datetime.MAXYEAR:
+        bounds["begins_before"] = midnight(last) + DAY
+    return bounds
 
 
 async def pieces(database: Database, search: Search) -> AsyncIterator[Sequence[Appointment]]:

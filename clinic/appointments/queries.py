@@ -1,7 +1,6 @@
 """The appointment's table: one function, one statement."""
 
 import datetime
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,6 +8,7 @@ from typing import NamedTuple
 from pydantic_core import from_json
 
 from clinic.appointments.appointment import LONGEST_ON_CLOCKS, Appointment, Occupancy
+from clinic.appointments.names import patient_key
 from clinic.database import Connection, Database, Row, Sql, as_row, as_wall_clock
 
 COLUMNS = """
@@ -24,7 +24,7 @@ COLUMNS = """
 # can see. They are counted rather than looked for by `exists`: of a table that nobody has analyzed
 # yet PostgreSQL expects so many overrides that it would look for the first one in the whole book.
 # On SQLite nobody else writes meanwhile, and the conditions repeat those of the schema's
-# triggers (migrations/sqlite/0012.conflicts.sql), which would abort the whole batch for one
+# triggers (migrations/sqlite/0013.conflicts.sql), which would abort the whole batch for one
 # conflict. The numbers are fresh: an appointment that has one of them was booked here.
 INSERT_FREE = Sql(
     sqlite=(
@@ -530,11 +530,6 @@ async def select_for_change(connection: Connection, appointment_id: int) -> Appo
     statement = Sql(sqlite=select, postgresql=select + " for update")
     rows = await connection.fetch_all(statement, {"id": appointment_id})
     return appointment_of(rows[0]) if rows else None
-
-
-def patient_key(name: str) -> str:
-    """Return a name as it is searched for: the same whatever its case, in any alphabet."""
-    return unicodedata.normalize("NFC", name.casefold())
 
 
 def appointment_of(row: Row) -> Appointment:

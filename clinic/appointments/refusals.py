@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from clinic.appointments.appointment import Appointment, IllegalMove, NoSuchAppointment, Stale
 from clinic.appointments.availability import SlotTaken
 from clinic.appointments.idempotency import LONGEST_KEY, BadKey, KeyReused
-from clinic.appointments.requests import Name, OfficeNumber
+from clinic.appointments.names import Name, OfficeNumber
 from clinic.appointments.routes import REFUSALS
 from clinic.events import LARGEST_ID, Status, WallClockTime
 from clinic.web.description import Explained

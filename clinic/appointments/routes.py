@@ -16,7 +16,8 @@ from clinic.appointments.appointment import Appointment, IllegalMove, NoSuchAppo
 from clinic.appointments.availability import SlotTaken
 from clinic.appointments.desk import Desk
 from clinic.appointments.idempotency import BadKey, IdempotencyKey, KeyReused
-from clinic.appointments.requests import Booking, Change, FeedSearch, Search, cursor
+from clinic.appointments.requests import Booking, Change
+from clinic.appointments.search import FeedSearch, Search, cursor
 from clinic.appointments.spreadsheet import as_csv
 from clinic.web.conditions import entity_tag, is_known, may_change
 from clinic.web.headers import header, preferred

@@ -7,6 +7,7 @@ import itertools
 import os
 import random
 import re
+import zoneinfo
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import icalendar
 import pytest
 
 from clinic.appointments.listing import select_sought
-from clinic.appointments.requests import Search
+from clinic.appointments.search import Search
 from clinic.database import Database, Dialect, Sql
 from tests.appointments.test_routes import fresh, listed, wrong
 from tests.process.clinic import ClinicProcess, running
 
+# The session's clinic is there.
+BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 OFFICES = itertools.count(1)
 
 
@@ -85,23 +88,120 @@ def test_each_parameter_narrows_the_list(
         assert expected, parameters
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("O'Brien", "O’Brien"),
+        ("Анна-Мария", "анна\u2011мария"),
+        ("Семёнов", "СЕМЕНОВ"),
+        ("Işık", "IŞIK"),
+        ("Пётр  Ли", "ПЕТР\u00a0ЛИ"),
+    ],
+)
+def test_a_patient_is_found_however_the_name_is_written(
+    clinic: ClinicProcess, one: str, other: str
+) -> None:
+    for name in (one, other):
+        path = clinic.http.post("/appointment", json=fresh(patient_name=name)).headers["location"]
+        record = clinic.http.get(path).json()
+        for sought in (one, other):
+            assert record in clinic.http.get("/appointment", params={"patient_name": sought}).json()
+
+
+def test_what_takes_up_time_on_a_day_is_in_its_list(clinic: ClinicProcess) -> None:
+    office = f"night {next(OFFICES)}"
+    sent: list[tuple[str, int]] = [
+        ("2031-08-01T23:30:00", 30),
+        ("2031-08-02T00:00:00", 15),
+        ("2031-08-02T12:00:00", 1440),
+        ("2031-08-03T23:30:00", 60),
+        ("2031-08-04T23:59:59.5", 1),
+        ("2031-08-06T00:00:00", 15),
+    ]
+    ids = [
+        clinic.http.post(
+            "/appointment",
+            json=fresh(office_number=office, date_time=time, duration_minutes=minutes),
+        ).json()["id"]
+        for time, minutes in sent
+    ]
+    on_days = {
+        ("2031-07-31", "2031-07-31"): [],
+        ("2031-08-01", "2031-08-01"): [0],
+        ("2031-08-02", "2031-08-02"): [1, 2],
+        ("2031-08-03", "2031-08-03"): [2, 3],
+        ("2031-08-04", "2031-08-04"): [3, 4],
+        ("2031-08-05", "2031-08-05"): [4],
+        ("2031-08-03", "2031-08-05"): [2, 3, 4],
+        ("2031-08-06", None): [5],
+        (None, "2031-08-03"): [0, 1, 2, 3],
+        (None, "9999-12-31"): [0, 1, 2, 3, 4, 5],
+    }
+    for (first, last), places in on_days.items():
+        query = {"office_number": office}
+        query |= {"from": first} if first else {}
+        query |= {"to": last} if last else {}
+        expected = [ids[place] for place in places]
+        assert [one["id"] for one in pages(clinic, query | {"limit": "2"})] == expected, query
+        assert [one["id"] for one in clinic.http.get("/appointment", params=query).json()] == (
+            expected
+        )
+        lines = clinic.http.get("/appointment", params=query, headers={"Accept": "text/csv"})
+        rows = csv.DictReader(io.StringIO(lines.content.decode("utf-8-sig"), newline=""))
+        assert [int(row["id"]) for row in rows] == expected
+        if first and last:
+            feed = clinic.http.get("/appointment.ics", params=query).text
+            assert [int(one) for one in re.findall("UID:appointment-([0-9]+)@", feed)] == expected
+
+
+def pages(clinic: ClinicProcess, query: dict[str, str]) -> list[dict[str, Any]]:
+    """Return what all pages hold, one after the other."""
+    answer = clinic.http.get("/appointment", params=query)
+    found: list[dict[str, Any]] = answer.json()
+    while "next" in answer.links:
+        answer = clinic.http.get(answer.links["next"]["url"])
+        found += answer.json()
+    return found
+
+
+FAR = ["0001-01-01", "0001-01-02", "0001-01-03", "1899-12-31", "2199-12-31", "9999-12-30"]
+FAR += ["9999-12-31"]
+
+
+@pytest.mark.parametrize(("first", "last"), list(itertools.combinations_with_replacement(FAR, 2)))
+def test_every_day_can_be_asked_for(clinic: ClinicProcess, first: str, last: str) -> None:
+    office = "far"
+    clinic.http.post(
+        "/appointment", json=fresh(office_number=office, date_time="2031-08-01T10:00:00")
+    )
+    everything = first < "2031" < last
+    for days in ({"from": first, "to": last}, {"from": first}, {"to": last}):
+        query = days | {"office_number": office}
+        for accept in ("application/json", "text/csv"):
+            for limit in ({}, {"limit": "1"}):
+                answer = clinic.http.get(
+                    "/appointment", params=query | limit, headers={"Accept": accept}
+                )
+                assert answer.status_code == 200
+                assert ("2031-08-01" in answer.text) or not everything
+        feed = clinic.http.get("/appointment.ics", params=query)
+        assert feed.status_code == 200
+        assert feed.text.endswith("END:VCALENDAR\r\n")
+        assert ("20310801T080000Z" in feed.text) or not everything or len(days) == 1
+        assert clinic.http.get("/analytics", params=days).status_code == 200
+
+
 @pytest.mark.parametrize("limit", [1, 4, 10, 30, 500])
 def test_pages_follow_each_other_without_gap_or_overlap(
     clinic: ClinicProcess, records: list[dict[str, Any]], limit: int
 ) -> None:
     office = records[0]["office_number"]
     expected = in_order([one for one in records if one["office_number"] == office])
-    found: list[dict[str, Any]] = []
-    url = f"/appointment?office_number={office}&limit={limit}"
-    while True:
-        answer = clinic.http.get(url)
-        assert len(answer.json()) <= limit
-        found += answer.json()
-        if "next" not in answer.links:
-            break
-        assert len(answer.json()) == limit
-        url = answer.links["next"]["url"]
-    assert found == expected
+    query = {"office_number": office, "limit": str(limit)}
+    assert pages(clinic, query) == expected
+    answer = clinic.http.get("/appointment", params=query)
+    assert answer.json() == expected[:limit]
+    assert ("next" in answer.links) == (len(expected) > limit)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +214,20 @@ def test_pages_follow_each_other_without_gap_or_overlap(
         ("after=x", "#/after"),
         ("after=2025-12-01T15:30:00", "#/after"),
         ("after=9999999999999999999,1", "#/after"),
+        ("after=2027-12-01T15:30:00-05:00,1", "#/after"),
+        ("after=2027-12-01T15:30:00%2B00:00,1", "#/after"),
+        ("after=2027-12-01T15:30:00Z,1", "#/after"),
+        ("after=2027-12-01T24:00:00,1", "#/after"),
+        ("after=2027-12-01T15:30,1", "#/after"),
+        ("after=2027-12-01T15:30:00.1234567,1", "#/after"),
+        ("after=2027-02-30T15:30:00,1", "#/after"),
+        ("after=0000-01-01T00:00:00,1", "#/after"),
+        ("after=2027-W48-3T15:30:00,1", "#/after"),
+        ("after=2027-12-01T15:30:00,", "#/after"),
+        ("after=2027-12-01T15:30:00,-1", "#/after"),
+        ("from=2027-12-01T00:00:00", "#/from"),
+        ("to=20271201", "#/to"),
+        ("to=2027-02-30", "#/to"),
         ("status=gone", "#/status"),
         ("from=2025-12-02&to=2025-12-01", "#/to"),
         ("from=today", "#/from"),
@@ -127,14 +241,28 @@ def test_a_wrong_parameter_is_named(clinic: ClinicProcess, query: str, pointer: 
     assert wrong(clinic.http.get(f"/appointment?{query}")).keys() == {pointer}
 
 
-DANGEROUS = ["=1+1", "+7 900", "-1", "@SUM(A1)", "＝1", "＋1", "－1", "＠A"]
+# What is sent, and what stands in the cell.
+CELLS = {
+    "=1+1": "'=1+1",
+    "+7 900": "'+7 900",
+    "-1": "'-1",
+    "@SUM(A1)": "'@SUM(A1)",
+    "＝1": "'＝1",
+    "＋1": "'＋1",
+    "－1": "'－1",
+    "＠A": "'＠A",
+    "Ли;=1+1;x": "Ли;'=1+1;x",
+    "Ли, -1": "Ли,' -1",
+    'quo"te': 'quo"te',
+    "com,ma": "com,ma",
+    "Ёлкина": "Ёлкина",
+}
 
 
 @pytest.mark.parametrize("query", ["", "&limit=500"])
 def test_csv_holds_the_same_and_no_formula(clinic: ClinicProcess, query: str) -> None:
     office = f"csv {next(OFFICES)}"
-    names = [*DANGEROUS, 'quo"te', "com,ma", "semi;colon", "Ёлкина"]
-    for number, name in enumerate(names):
+    for number, name in enumerate(CELLS):
         sent = {"patient_name": name, "office_number": office}
         at = f"2031-06-01T{number + 8:02}:00:00"
         assert clinic.http.post("/appointment", json=sent | {"date_time": at}).status_code == 201
@@ -143,10 +271,9 @@ def test_csv_holds_the_same_and_no_formula(clinic: ClinicProcess, query: str) ->
     )
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.headers["vary"] == "Accept"
-    rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
-    assert [row["patient_name"] for row in rows] == [
-        f"'{name}" if name in DANGEROUS else name for name in names
-    ]
+    assert answer.content.startswith(b"\xef\xbb\xbf")  # for Excel
+    rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline="")))
+    assert [row["patient_name"] for row in rows] == list(CELLS.values())
     records = clinic.http.get(f"/appointment?office_number={office}").json()
     assert [row["id"] for row in rows] == [str(record["id"]) for record in records]
     assert rows[0]["date_time"] == "2031-06-01T08:00:00"
@@ -183,14 +310,15 @@ def test_a_feed_tells_when_an_office_or_doctor_is_taken_and_by_whom_not(
     assert records[0]["patient_name"] not in answer.text
     entries = icalendar.Calendar.from_ical(answer.text).walk("VEVENT")
     expected = in_order([one for one in records if one["office_number"] == office])
-    assert [str(entry["uid"]) for entry in entries] == [
-        f"appointment-{record['id']}@clinic" for record in expected
-    ]
+    uids = [str(entry["uid"]).partition("@") for entry in entries]
+    assert [uid for uid, _, _ in uids] == [f"appointment-{record['id']}" for record in expected]
+    assert len({identity for _, _, identity in uids}) == 1
     for entry, record in zip(entries, expected, strict=True):
         assert isinstance(entry, icalendar.Event)
         assert isinstance(entry.start, datetime.datetime)
-        assert entry.start.replace(tzinfo=None).isoformat() == record["date_time"]
-        assert str(entry.start.utcoffset()) == "2:00:00"  # summer in Berlin
+        begins = entry.start.astimezone(BERLIN).replace(tzinfo=None)
+        assert begins.isoformat() == record["date_time"]
+        assert entry.end == entry.start + datetime.timedelta(minutes=record["duration_minutes"])
         cancelled = record["status"] == "cancelled"
         assert entry["status"] == ("CANCELLED" if cancelled else "CONFIRMED")
     doctor = next(one["doctor_name"] for one in records if one["doctor_name"])
@@ -206,6 +334,11 @@ READ_FROM: list[tuple[dict[str, str], str]] = [
     ({"from": "2031-05-01", "to": "2031-05-02"}, "appointment_time"),
     ({"office_number": "7"}, "appointment_office"),
     ({"office_number": "7", "from": "2031-05-01"}, "appointment_office"),
+    ({"from": "2031-07-15"}, "appointment_time"),
+    ({"from": "2031-05-01", "after": "2031-05-01T10:00:00,7"}, "appointment_time"),
+    ({"from": "2031-05-01", "after": "2031-04-30T23:45:00,7"}, "appointment_time"),
+    ({"from": "2031-05-01"}, "appointment_overnight"),
+    ({"from": "0001-01-01", "to": "9999-12-31"}, "appointment_time"),
     ({"doctor_name": "Доктор 7"}, "appointment_doctor"),
     ({"patient_name": "Имя 7"}, "appointment_patient"),
     ({"status": "no_show"}, "appointment_status"),
@@ -246,7 +379,7 @@ def resident_bytes(clinic: ClinicProcess) -> int:
 async def test_a_page_is_read_from_an_index_in_order(database: Database) -> None:
     """A plan that sorts, or reads the table, would cost more the more there is."""
     async with database.transaction() as connection:
-        await connection.execute(MANY, {"rows": many()})
+        await connection.execute(MANY, {"rows": many(50_000)})
         await connection.execute("analyze appointment")
         plan: list[str] = []
         explain = "explain query plan" if database.dialect is Dialect.SQLITE else "explain"
@@ -285,7 +418,7 @@ MANY = Sql(
 )
 
 
-def many(count: int = 20_000) -> list[dict[str, object]]:
+def many(count: int) -> list[dict[str, object]]:
     """Return rows of which ten times as many match any filter as stand on a page."""
     begins = datetime.datetime(2031, 1, 1)
     quarter = datetime.timedelta(minutes=15)

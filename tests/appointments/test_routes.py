@@ -3,7 +3,6 @@
 import gzip
 import itertools
 import json
-import sys
 import unicodedata
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from clinic.appointments.requests import BANNED
+from clinic.appointments.wall_clock import ADVICE
 from tests.process.clinic import ClinicProcess
 
 SENT = {
@@ -190,7 +189,7 @@ def test_the_older_name_of_the_time_is_taken(clinic: ClinicProcess) -> None:
         ),
         (
             {"appointment_datetime": "2025-12-01"},
-            {"#/appointment_datetime": "must be a date and time such as 2025-12-01T15:30:00"},
+            {"#/appointment_datetime": ADVICE},
         ),
         ({"appointment_datetime": None}, {"#/appointment_datetime": NOT_TEXT}),
         (
@@ -203,8 +202,8 @@ def test_the_older_name_of_the_time_is_taken(clinic: ClinicProcess) -> None:
             {"#/date_time": NOT_TEXT},
         ),
         (
-            {"patient_name": "a" + "\u0301\u0323" * 200},
-            {"#/patient_name": "must have at most 30 marks on a letter"},
+            {"patient_name": "a" + "\u0301\u0323" * 300},
+            {"#/patient_name": "must have at most 200 characters"},
         ),
         (
             {"patient_name": "\u1ea5" * 201},
@@ -455,10 +454,3 @@ def test_any_text_is_stored_as_it_is_or_refused(clinic: ClinicProcess, name: str
     if answer.status_code == 201:
         assert answer.json()["patient_name"] == name
         assert clinic.http.get(answer.headers["location"]).status_code == 200
-
-
-def test_what_has_no_place_in_a_line_is_what_unicode_says() -> None:
-    directions = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-    for character in map(chr, range(sys.maxunicode + 1)):
-        unfit = unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
-        assert bool(BANNED.search(character)) == (unfit or character in directions)

@@ -206,7 +206,7 @@ def test_an_override_is_refused_by_nothing_and_refuses_ordinary_ones(book: Book)
 
 @pytest.mark.parametrize("place", range(3))
 def test_of_many_in_one_statement_each_is_judged_by_the_overrides(book: Book, place: int) -> None:
-    """PostgreSQL looks once for all of them (migrations/postgresql/0012.conflicts.sql)."""
+    """PostgreSQL looks once for all of them (migrations/postgresql/0013.conflicts.sql)."""
     book.insert("10:00", 60, override_reason="r")
     offices = ["B", "C", "D"]
     offices[place] = "A"

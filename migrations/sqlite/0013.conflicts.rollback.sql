@@ -1,7 +1,3 @@
--- Durations are real minutes: where the clocks change, an appointment ends at another wall-clock time
--- than its beginning plus its duration. Two days on the clocks are the most that a day of real time
--- can last (Pacific/Apia left out 2011-12-30). SQLite changes no constraint of a table that stands, so
--- the table is made anew; to rename it, SQLite wants a place for temporary files.
 pragma temp_store = memory;
 drop trigger if exists appointment_inserted;
 drop trigger if exists appointment_updated;
@@ -19,8 +15,7 @@ create table appointment_kept (
     date_time text not null check (date_time glob '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]*'),
     duration_minutes integer not null check (duration_minutes between 1 and 1440),
     end_time text not null
-        check (end_time > date_time
-        and julianday(end_time) - julianday(date_time) between 0 and 2.0001),
+        check (round((julianday(end_time) - julianday(date_time)) * 1440, 1) = duration_minutes),
     override_reason text check (length(override_reason) between 1 and 500)
 );
 insert into appointment_kept (
@@ -31,13 +26,6 @@ select
     id, version, status, patient_name, patient_key, office_number, doctor_name, date_time,
     duration_minutes, end_time, override_reason
 from appointment;
--- The numbers go on where they were, also after appointments that were deleted.
-insert into sqlite_sequence (name, seq)
-select 'appointment_kept', 0
-where not exists (select 1 from sqlite_sequence where name = 'appointment_kept');
-update sqlite_sequence
-set seq = max(seq, coalesce((select seq from sqlite_sequence where name = 'appointment'), 0))
-where name = 'appointment_kept';
 drop table appointment;
 alter table appointment_kept rename to appointment;
 create index if not exists appointment_time on appointment (date_time, id);
@@ -46,15 +34,13 @@ create index if not exists appointment_doctor on appointment (doctor_name, date_
     where doctor_name is not null;
 create index if not exists appointment_patient on appointment (patient_key, date_time, id);
 create index if not exists appointment_status on appointment (status, date_time, id);
--- Overrides of an office or a doctor are found by indexes of their own: a time may have been
--- overbooked thousands of times, and thousands may be overbooked at one time.
-create index if not exists appointment_override_office on appointment (office_number, date_time)
-    where override_reason is not null and status <> 'cancelled';
-create index if not exists appointment_override_doctor on appointment (doctor_name, date_time)
+create index if not exists appointment_overnight on appointment (date_time)
+    where date(end_time) > date(date_time);
+create index if not exists appointment_override on appointment (date_time)
     where override_reason is not null and status <> 'cancelled';
 
--- Ordinary appointments of one office or doctor never overlap, so only the last of them that begins
--- before the new one ends can overlap it. Overrides are looked through by their own index.
+drop trigger if exists appointment_inserted;
+drop trigger if exists appointment_updated;
 create trigger if not exists appointment_inserted before insert on appointment
 when new.status <> 'cancelled' and new.override_reason is null
 begin
@@ -62,26 +48,23 @@ begin
         select a.end_time from appointment a
         where a.office_number = new.office_number
             and a.override_reason is null and a.status <> 'cancelled'
-            and a.date_time > datetime(new.date_time, '-2 days') and a.date_time < new.end_time
+            and a.date_time > datetime(new.date_time, '-1 day') and a.date_time < new.end_time
         order by a.date_time desc limit 1
     );
     select raise(abort, 'doctor_taken') where new.date_time < (
         select a.end_time from appointment a
         where a.doctor_name = new.doctor_name
             and a.override_reason is null and a.status <> 'cancelled'
-            and a.date_time > datetime(new.date_time, '-2 days') and a.date_time < new.end_time
+            and a.date_time > datetime(new.date_time, '-1 day') and a.date_time < new.end_time
         order by a.date_time desc limit 1
     );
-    select raise(abort, 'office_taken')
-    from appointment a indexed by appointment_override_office
-    where a.office_number = new.office_number and a.override_reason is not null
-        and a.status <> 'cancelled' and a.date_time > datetime(new.date_time, '-2 days')
-        and a.date_time < new.end_time and a.end_time > new.date_time;
-    select raise(abort, 'doctor_taken')
-    from appointment a indexed by appointment_override_doctor
-    where a.doctor_name = new.doctor_name and a.override_reason is not null
-        and a.status <> 'cancelled' and a.date_time > datetime(new.date_time, '-2 days')
-        and a.date_time < new.end_time and a.end_time > new.date_time;
+    select case when a.office_number = new.office_number
+        then raise(abort, 'office_taken') else raise(abort, 'doctor_taken') end
+    from appointment a
+    where a.override_reason is not null and a.status <> 'cancelled'
+        and a.date_time > datetime(new.date_time, '-1 day') and a.date_time < new.end_time
+        and a.end_time > new.date_time
+        and (+a.office_number = new.office_number or +a.doctor_name = new.doctor_name);
 end;
 create trigger if not exists appointment_updated before update on appointment
 when new.status <> 'cancelled' and new.override_reason is null
@@ -95,24 +78,21 @@ begin
         select a.end_time from appointment a
         where a.office_number = new.office_number and a.id <> new.id
             and a.override_reason is null and a.status <> 'cancelled'
-            and a.date_time > datetime(new.date_time, '-2 days') and a.date_time < new.end_time
+            and a.date_time > datetime(new.date_time, '-1 day') and a.date_time < new.end_time
         order by a.date_time desc limit 1
     );
     select raise(abort, 'doctor_taken') where new.date_time < (
         select a.end_time from appointment a
         where a.doctor_name = new.doctor_name and a.id <> new.id
             and a.override_reason is null and a.status <> 'cancelled'
-            and a.date_time > datetime(new.date_time, '-2 days') and a.date_time < new.end_time
+            and a.date_time > datetime(new.date_time, '-1 day') and a.date_time < new.end_time
         order by a.date_time desc limit 1
     );
-    select raise(abort, 'office_taken')
-    from appointment a indexed by appointment_override_office
-    where a.office_number = new.office_number and a.id <> new.id and a.override_reason is not null
-        and a.status <> 'cancelled' and a.date_time > datetime(new.date_time, '-2 days')
-        and a.date_time < new.end_time and a.end_time > new.date_time;
-    select raise(abort, 'doctor_taken')
-    from appointment a indexed by appointment_override_doctor
-    where a.doctor_name = new.doctor_name and a.id <> new.id and a.override_reason is not null
-        and a.status <> 'cancelled' and a.date_time > datetime(new.date_time, '-2 days')
-        and a.date_time < new.end_time and a.end_time > new.date_time;
+    select case when a.office_number = new.office_number
+        then raise(abort, 'office_taken') else raise(abort, 'doctor_taken') end
+    from appointment a
+    where a.id <> new.id and a.override_reason is not null and a.status <> 'cancelled'
+        and a.date_time > datetime(new.date_time, '-1 day') and a.date_time < new.end_time
+        and a.end_time > new.date_time
+        and (+a.office_number = new.office_number or +a.doctor_name = new.doctor_name);
 end;

@@ -1,0 +1,94 @@
+"""What a client may look for: appointments in the list, or somebody's calendar."""
+
+import datetime
+import re
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from clinic.appointments.names import Name, OfficeNumber
+from clinic.database import wall_clock_text
+from clinic.events import Status
+from clinic.web.reading import DayRange
+
+LARGEST_PAGE = 500
+# As ``cursor`` writes it and no other way: of what datetime reads besides, it reads more from one
+# Python to the next, and databases do not agree about an offset.
+CURSOR = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?)"
+    ",([0-9]{1,18})"
+)
+
+
+def page_size(value: object) -> object:
+    """Return the number of appointments that a page may have."""
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch("[0-9]{1,4}", value) and 1 <= int(value) <= LARGEST_PAGE:
+        return int(value)
+    raise PydanticCustomError(
+        "page_size", "must be a number from 1 to {most}", {"most": LARGEST_PAGE}
+    )
+
+
+def read_cursor(value: object) -> object:
+    """Return the time and id after which a page begins."""
+    if not isinstance(value, str):
+        return value
+    found = CURSOR.fullmatch(value)
+    try:
+        if found:
+            return datetime.datetime.fromisoformat(found[1]), int(found[2])
+    except ValueError:
+        pass
+    raise PydanticCustomError(
+        "cursor", "must be taken from the Link of the page before, as it stands there"
+    )
+
+
+def cursor(time: datetime.datetime, appointment_id: int) -> str:
+    """Return what stands as ``after`` for a page that begins after an appointment."""
+    return f"{wall_clock_text(time)},{appointment_id}"
+
+
+PageSize = Annotated[
+    int,
+    BeforeValidator(page_size),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE}),
+]
+Cursor = Annotated[
+    tuple[datetime.datetime, int],
+    BeforeValidator(read_cursor),
+    WithJsonSchema(
+        {
+            "description": "Where the page begins, as it stands in the Link of the page before.",
+            "type": "string",
+            "pattern": f"^{CURSOR.pattern}$",
+        }
+    ),
+]
+
+
+class Search(DayRange):
+    """What a client looks for in the list; omitted filters match everything."""
+
+    office_number: OfficeNumber | None = None
+    doctor_name: Name | None = None
+    patient_name: Name | None = None
+    status: Status | None = None
+    limit: PageSize | None = None
+    after: Cursor | None = None
+
+
+class FeedSearch(DayRange):
+    """Whose calendar a client wants: an office's, a doctor's, or of both together."""
+
+    office_number: OfficeNumber | None = None
+    doctor_name: Name | None = None
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        if self.office_number is None and self.doctor_name is None:
+            raise PydanticCustomError("whose", "must name an office_number or a doctor_name")
+        return self
