@@ -48,6 +48,7 @@ def appointments(**fields: Any) -> list[Appointment]:
         "office_number": "221B",
         "doctor_name": None,
         "duration_minutes": 60,
+        "end_time": TIMES[-1],  # on the clocks; a feed tells the moments
         "override_reason": None,
     }
     return [
