@@ -20,7 +20,7 @@ from clinic.database import (
     open_database,
     utc_now,
 )
-from clinic.database.connection import CLOSING_SECONDS
+from clinic.database.engine import CLOSING_SECONDS
 from clinic.database.postgresql import (
     CONNECT_SECONDS,
     MOST_CONNECTIONS,
