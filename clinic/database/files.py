@@ -83,23 +83,31 @@ def make_private(path: Path) -> None:
 
 
 def keep_private(path: Path) -> None:
-    """Take a database that is there already away from everybody else's eyes.
+    """Take a database that is there already away from everybody else's eyes, and say so.
 
     Who has given it to a group on purpose, and to nobody else, is left alone.
     """
     resolved = str(path.resolve())
-    for name in (resolved, *(resolved + companion for companion in COMPANIONS)):
-        _tighten(Path(name))
-
-
-def _tighten(path: Path) -> None:
-    try:
-        if not path.stat().st_mode & stat.S_IRWXO:
-            return
-        path.chmod(PRIVATE)
-    except FileNotFoundError:
+    names = (resolved, *(resolved + companion for companion in COMPANIONS))
+    exposed = [name for name in map(Path, names) if is_exposed(name)]
+    if not exposed:
         return
-    except PermissionError:
-        log.warning("every user of this machine can read %s: its owner should chmod 600 it", path)
+    try:
+        for name in exposed:
+            name.chmod(PRIVATE)
+    except OSError as error:
+        log.warning(
+            "every user of this machine can read %s: its owner should chmod 600 it (%s)",
+            path,
+            error.strerror,
+        )
     else:
         log.warning("every user of this machine could read %s: now only its owner can", path)
+
+
+def is_exposed(path: Path) -> bool:
+    """Tell whether others than its owner and group may do anything with a file."""
+    try:
+        return bool(path.stat().st_mode & stat.S_IRWXO)
+    except OSError:
+        return False

@@ -184,7 +184,13 @@ class PostgreSQL:
         return connection
 
     def _is_usable(self, session: _Session) -> bool:
-        return not session.raw.raw_connection.is_closed() and session.opened_at > self._outage_at
+        if session.opened_at <= self._outage_at:
+            return False
+        try:
+            connection = session.raw.raw_connection
+            return not connection.is_closed() and not is_read_only(connection.get_settings())
+        except asyncpg.InterfaceError:  # it was cut, and the pool has taken it back
+            return False
 
     async def _plan_anew(self, session: _Session) -> None:
         try:
@@ -197,7 +203,7 @@ class PostgreSQL:
             raise
 
     async def _keep_or_cut(self, session: _Session) -> None:
-        if session.sound and self._is_usable(session) and not is_read_only(session):
+        if session.sound and self._is_usable(session):
             session.idle_since = time.monotonic()
             self._idle.append(session)
         else:
@@ -290,9 +296,8 @@ async def leave_as_it_is(_connection: object) -> None:
     """Spare the question that resets a session which is given back: nothing here alters one."""
 
 
-def is_read_only(session: Session) -> bool:
-    """Tell whether the server has said that nothing can be written here (from version 14 on)."""
-    settings = session.raw.raw_connection.get_settings()
+def is_read_only(settings: object) -> bool:
+    """Tell whether a server has said that nothing can be written here (from version 14 on)."""
     return "on" in (
         getattr(settings, "in_hot_standby", "off"),
         getattr(settings, "default_transaction_read_only", "off"),

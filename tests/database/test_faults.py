@@ -33,7 +33,8 @@ HUNG_SECONDS = 0.4
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("engine.CLOSING", "postgresql.STATEMENT", "sqlite.STATEMENT"):
+    names = ("engine.CLOSING", "postgresql.STATEMENT", "postgresql.CANCEL", "sqlite.STATEMENT")
+    for name in names:
         monkeypatch.setattr(f"clinic.database.{name}_SECONDS", HUNG_SECONDS)
 
 
