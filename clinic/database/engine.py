@@ -69,6 +69,8 @@ class Session:
     """
 
     raw: databases.core.Connection
+    driver: Any
+    """The driver's own connection, behind ``raw``."""
     sound: bool = True
 
 
