@@ -32,8 +32,9 @@ clinic.db in the working directory.
   python clinic.py --role consumer --port 8002      analytics only; its health on port 8002
 
 SIGTERM or Ctrl-C finishes what is in hand and stops; a second one stops at once. The exit status is
-0 after an orderly stop, 1 when a service went on failing or did not stop in time, 2 when there is
-something to put right before it can start.
+0 after an orderly stop; 1 when a service went on failing or did not stop in time, or the database
+file was deleted or replaced; 2 when there is something to put right before it can start. A database
+or a broker that is away is waited for.
 """
 
 # A booking that comes alone takes two thirds of the time on it (benchmarks/README.md).
