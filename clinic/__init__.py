@@ -12,13 +12,15 @@ A booking's way, which is also an order to read in::
 
 The floors; each imports only from those below it (import-linter holds them to that)::
 
-    cli            arguments, logging, run
+    cli            arguments, run
     roles          which services each role runs, and what they are made of
     appointments   what the clinic does         | analytics    what the clinic learns
     events         the facts the clinic tells: where the two meet
     web            HTTP as a service            | messaging    how facts travel
     database       open, migrate, transactions; the one place that knows each dialect
+    signals        SIGTERM and Ctrl-C stop the services
     supervisor     keeps services running       | settings     the environment, read once
+    logs           never holds anybody up       | addresses    URLs that are misread
 
 Only ``cli`` and ``roles`` see the settings; everyone below is handed plain values.
 

@@ -1,18 +1,20 @@
-"""The command line: read the arguments and the settings, set up logging, run."""
+"""The command line: read the arguments and the settings, run."""
 
 import argparse
 import gc
 import logging
+import socket
 import sys
 from collections.abc import Sequence
 
 import anyio
 
 from clinic import __version__, roles
-from clinic.database import BadDatabaseURL, CannotMigrate, migrate
+from clinic.database import BadDatabaseURL, migrate
+from clinic.logs import never_waiting, open_standard_streams, set_up_logging
 from clinic.messaging.topology import BadBrokerURL
 from clinic.settings import BadSetting, Role, Settings, read_settings
-from clinic.supervisor import GaveUp
+from clinic.supervisor import GaveUp, Misconfigured
 from clinic.web.server import CannotListen, listen
 
 log = logging.getLogger("clinic")
@@ -30,8 +32,9 @@ clinic.db in the working directory.
   python clinic.py --role consumer --port 8002      analytics only; its health on port 8002
 
 SIGTERM or Ctrl-C finishes what is in hand and stops; a second one stops at once. The exit status is
-0 after an orderly stop, 1 when a service went on failing or did not stop in time, 2 when there is
-something to put right before it can start.
+0 after an orderly stop; 1 when a service went on failing or did not stop in time, or the database
+file was deleted or replaced; 2 when there is something to put right before it can start. A database
+or a broker that is away is waited for.
 """
 
 # A booking that comes alone takes two thirds of the time on it (benchmarks/README.md).
@@ -43,14 +46,10 @@ GARBAGE_THRESHOLDS = (20_000, 20, 50)
 # nobody says otherwise.
 SWITCH_SECONDS = 0.0001
 
-# These would log what they must not (names, passwords, each query) or what nobody needs.
-QUIET = ("databases", "aiosqlite", "yoyo", "uvicorn", "asyncio")
-# These tell of every outage, with tracebacks; the supervisor says the same in one line.
-MUTE = ("aiormq", "asyncpg")
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
+    open_standard_streams()
     parsed = parser().parse_args(arguments)
     flags = {
         "CLINIC_ROLE": parsed.role,
@@ -60,22 +59,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = read_settings({name: value for name, value in flags.items() if value})
         roles.check(settings)
-        set_up_logging(settings)
         if parsed.command == "migrate":
-            bring_up_to_date(settings)
+            set_up_logging(settings.log_level)
+            for name in migrate(settings.database_url):
+                log.info("migrated: %s", name)
             return 0
         # A port that is in use is found out before anything is touched.
-        with listen(settings.host, settings.port) as listener:
-            bring_up_to_date(settings)
-            tune_python()
-            stopped_in_time = anyio.run(roles.run, settings, listener, backend_options=LOOP)
-            return 0 if stopped_in_time else 1
-    except (BadSetting, BadDatabaseURL, BadBrokerURL, CannotMigrate, CannotListen) as error:
-        print(f"clinic: {error}", file=sys.stderr)  # noqa: T201 - for a person, before any log
-        return 2
+        with listen(settings.host, settings.port) as listener, never_waiting() as outlet:
+            set_up_logging(settings.log_level, outlet)
+            return serve(settings, listener)
+    except (BadSetting, BadDatabaseURL, BadBrokerURL, Misconfigured, CannotListen) as error:
+        return refuse(error)
+
+
+def serve(settings: Settings, listener: socket.socket) -> int:
+    """Run the services of the role and return the exit status."""
+    tune_python()
+    try:
+        stopped_in_time = anyio.run(roles.run, settings, listener, backend_options=LOOP)
+    except Misconfigured as error:
+        return refuse(error)
     except GaveUp as error:
-        log.critical("Ended: %s; the reason stands above", error)
+        log.critical("Ended: %s", error)
         return 1
+    except Exception:
+        log.critical("Ended by a fault of the clinic's own", exc_info=True)
+        return 1
+    return 0 if stopped_in_time else 1
+
+
+def refuse(error: Exception) -> int:
+    """Say in one line what a person has to put right, and return the exit status."""
+    print(f"clinic: {error}", file=sys.stderr)  # noqa: T201 - for a person, not for the log
+    return 2
 
 
 def tune_python() -> None:
@@ -90,12 +106,6 @@ def tune_python() -> None:
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     sys.setswitchinterval(SWITCH_SECONDS)
-
-
-def bring_up_to_date(settings: Settings) -> None:
-    """Apply the migrations that the database lacks."""
-    for name in migrate(settings.database_url):
-        log.info("migrated: %s", name)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -117,16 +127,3 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--port", help="the port to listen on (8000; a consumer: 8001)")
     found.add_argument("--version", action="version", version=f"clinic {__version__}")
     return found
-
-
-def set_up_logging(settings: Settings) -> None:
-    """Log to standard error, a line an event."""
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    for name in QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for name in MUTE:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)

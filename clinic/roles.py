@@ -10,6 +10,7 @@ import anyio
 from starlette.routing import Route
 
 from clinic import __version__
+from clinic.addresses import ADVICE, is_misread
 from clinic.analytics import description as analytics
 from clinic.analytics.recording import record
 from clinic.analytics.routes import analytics_routes
@@ -17,7 +18,13 @@ from clinic.appointments import description as appointments
 from clinic.appointments.availability import OpeningHours
 from clinic.appointments.desk import Desk
 from clinic.appointments.routes import REFUSALS, AppointmentRoutes
-from clinic.database import Database, DatabaseUnavailable, open_database, read_database_url
+from clinic.database import (
+    Database,
+    DatabaseUnavailable,
+    Upkeep,
+    open_database,
+    read_database_url,
+)
 from clinic.messaging.broker import Broker
 from clinic.messaging.consumer import Consumer
 from clinic.messaging.embedded import EmbeddedBroker
@@ -25,7 +32,8 @@ from clinic.messaging.outbox import Outbox
 from clinic.messaging.rabbitmq import RabbitBroker
 from clinic.messaging.topology import QueueType, Topology, connection_url
 from clinic.settings import BadSetting, Role, Settings
-from clinic.supervisor import Service, Supervisor, stopped_by_signals
+from clinic.signals import stopped_by_signals
+from clinic.supervisor import Service, State, Supervisor
 from clinic.web import docs
 from clinic.web import health as health_description
 from clinic.web.application import application
@@ -46,12 +54,15 @@ OPERATIONS = (
 # Orchestrators commonly wait for a health check no longer than 5 s.
 PING_SECONDS = 2.0
 
+DATABASE = "database"
+
 
 def check(settings: Settings) -> None:
     """Have the rooms below judge the settings that only they understand, before anything starts.
 
     Raises:
-        BadSetting: the path at a proxy is one that the clinic itself has.
+        BadSetting: the path at a proxy is one that the clinic itself has, or what names RabbitMQ
+            could be misread.
         BadDatabaseURL: what names the database cannot be understood.
         BadBrokerURL: what names RabbitMQ cannot be understood.
     """
@@ -59,6 +70,8 @@ def check(settings: Settings) -> None:
         raise BadSetting("CLINIC_ROOT_PATH: must not begin as a path of the clinic itself does")
     read_database_url(settings.database_url)
     if settings.amqp_url is not None:
+        if is_misread(settings.amqp_url):
+            raise BadSetting(f"AMQP_URL: write amqp://user:password@host:5672/vhost; {ADVICE}")
         connection_url(settings.amqp_url, "clinic")
 
 
@@ -66,6 +79,7 @@ async def run(settings: Settings, listener: socket.socket) -> bool:
     """Run the services of the role until asked to stop; return whether all stopped in time.
 
     Raises:
+        Misconfigured: a person has to put something right first.
         GaveUp: a service went on failing.
     """
     async with open_database(settings.database_url) as database:
@@ -74,8 +88,6 @@ async def run(settings: Settings, listener: socket.socket) -> bool:
             grace_seconds=settings.grace_seconds,
         )
         async with stopped_by_signals(supervisor):
-            address = f"http://{settings.host}:{settings.port}"
-            log.info("clinic %s, role %s, on %s", __version__, settings.role, address)
             return await supervisor.run()
 
 
@@ -98,6 +110,13 @@ def services(
     )
     consumer = Consumer(broker, outbox, record, settings.death_limit, settings.error_probability)
 
+    def announce() -> None:
+        address = f"http://{settings.host}:{settings.port}"
+        log.info("clinic %s, role %s, on %s", __version__, settings.role, address)
+
+    # HTTP does not wait for it, to say how things are; nor does booking, to say 503 meanwhile.
+    upkeep = Service(DATABASE, Upkeep(database, settings.database_url, announce).run)
+
     def http(*routes: Route) -> Service:
         knows = known_hosts(settings.hosts, settings.host)
         every = [*routes, *health_routes(look)]
@@ -109,14 +128,22 @@ def services(
     booking = Service("booking", desk.writer.run, serves=("http",))
     # Bookings go on while the broker is away, so the API is of use without its relay. It has in
     # memory what they have told, and publishes that before it stops.
-    relay = Service("relay", partial(outbox.relay, broker), essential=False, serves=("booking",))
+    relay = Service(
+        "relay",
+        partial(outbox.relay, broker),
+        essential=False,
+        after=(DATABASE,),
+        serves=("booking",),
+    )
+    alone = settings.role is Role.CONSUMER
+    recording = Service("consumer", consumer.run, essential=alone, after=(DATABASE,))
     match settings.role:
         case Role.API:
-            return [api, booking, relay]
+            return [api, booking, relay, upkeep]
         case Role.CONSUMER:
-            return [http(), Service("consumer", consumer.run)]
+            return [http(), recording, upkeep]
         case Role.ALL:
-            return [api, booking, relay, Service("consumer", consumer.run, essential=False)]
+            return [api, booking, relay, recording, upkeep]
 
 
 def api_routes(database: Database, desk: Desk) -> list[Route]:
@@ -151,10 +178,16 @@ def open_broker(settings: Settings, database: Database) -> Broker:
 async def health(supervisor: Supervisor, database: Database) -> Health:
     """Return how the process is."""
     parts = {name: str(state) for name, state in supervisor.states.items()}
+    if supervisor.states[DATABASE] is State.UP and not await answers(database):
+        parts[DATABASE] = str(State.DOWN)
+    return Health(ready=supervisor.working and parts[DATABASE] == State.UP, parts=parts)
+
+
+async def answers(database: Database) -> bool:
+    """Tell whether the database can be read and written now."""
     try:
         with anyio.fail_after(PING_SECONDS):
             await database.ping()
-        parts["database"] = "up"
     except (DatabaseUnavailable, TimeoutError):
-        parts["database"] = "down"
-    return Health(ready=supervisor.working and parts["database"] == "up", parts=parts)
+        return False
+    return True

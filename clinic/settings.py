@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from dotenv import dotenv_values
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BeforeValidator,
     Field,
@@ -22,6 +23,10 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_FILE = Path(".env")
+# Python has surrogates for bytes of the environment that are no UTF-8.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# In bytes: https://www.rabbitmq.com/docs/queues#names
+LONGEST_QUEUE_NAME = 255
 
 
 class BadSetting(Exception):
@@ -95,13 +100,46 @@ def read_root_path(value: object) -> object:
     raise PydanticCustomError("root_path", "must be a path such as /clinic")
 
 
+def check_text(value: str) -> str:
+    """Return a text that fits into one line, and into UTF-8."""
+    if CONTROL.search(value):
+        raise PydanticCustomError(
+            "text", "must be UTF-8 without line breaks and other control characters"
+        )
+    return value
+
+
+def check_queue_name(value: str) -> str:
+    """Return the name of a queue or exchange."""
+    if len(value.encode()) > LONGEST_QUEUE_NAME:
+        raise PydanticCustomError("queue", "must be no longer than 255 bytes")
+    return value
+
+
+def check_host(value: str) -> str:
+    """Return the name or the address of a machine."""
+    if re.search(r"[\s/@?#]", value):
+        raise PydanticCustomError(
+            "host", "must be the name or the address of a machine alone, such as db.example"
+        )
+    return value
+
+
 def setting(name: str, default: Any) -> Any:
     """Return a field that is set by the environment variable of this name."""
     return Field(default=default, validation_alias=AliasChoices(name))
 
 
+Text = Annotated[str, AfterValidator(check_text)]
+Secret = Annotated[
+    SecretStr, AfterValidator(lambda secret: SecretStr(check_text(secret.get_secret_value())))
+]
+Host = Annotated[Text, AfterValidator(check_host)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-QueueName = Annotated[str, Field(min_length=1, max_length=255)]
+QueueName = Annotated[Text, AfterValidator(check_queue_name)]
+# Nobody means more, and with all retries and doublings it still is a date that there is.
+LONGEST_REPUBLISH_SECONDS = 365 * 24 * 3600.0
 
 
 class Settings(BaseSettings):
@@ -117,7 +155,7 @@ class Settings(BaseSettings):
     )
 
     role: Role = setting("CLINIC_ROLE", Role.ALL)
-    host: str = setting("CLINIC_HOST", "127.0.0.1")
+    host: Host = setting("CLINIC_HOST", "127.0.0.1")
     given_port: Port | None = setting("CLINIC_PORT", None)
     # NoDecode, or pydantic-settings takes the text of a tuple for JSON before any validator.
     hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_hosts)] = setting(
@@ -127,26 +165,27 @@ class Settings(BaseSettings):
     zone: Annotated[zoneinfo.ZoneInfo, BeforeValidator(read_zone)] = setting(
         "CLINIC_TIMEZONE", zoneinfo.ZoneInfo("UTC")
     )
-    grace_seconds: Annotated[float, Field(ge=0, le=3600)] = setting("CLINIC_GRACE_SECONDS", 10.0)
-    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = setting("CLINIC_LEASE_SECONDS", 30.0)
+    grace_seconds: Annotated[Number, Field(ge=0, le=3600)] = setting("CLINIC_GRACE_SECONDS", 10.0)
+    lease_seconds: Annotated[Number, Field(ge=1, le=3600)] = setting("CLINIC_LEASE_SECONDS", 30.0)
     log_level: LogLevel = setting("CLINIC_LOG_LEVEL", LogLevel.INFO)
-    hours: Annotated[tuple[int, int], BeforeValidator(read_hours)] = setting(
+    # Or pydantic-settings would read it as JSON, as it does whatever has several parts.
+    hours: Annotated[tuple[int, int], NoDecode, BeforeValidator(read_hours)] = setting(
         "CLINIC_HOURS", (8 * 60, 20 * 60)
     )
     visit_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = setting("VISIT_MINUTES", 15)
 
-    given_database_url: SecretStr | None = setting("DATABASE_URL", None)
-    db_host: str | None = setting("DB_HOST", None)
+    given_database_url: Secret | None = setting("DATABASE_URL", None)
+    db_host: Host | None = setting("DB_HOST", None)
     db_port: Port = setting("DB_PORT", 5432)
-    db_name: str = setting("DB_NAME", "clinic")
-    db_user: str = setting("DB_USER", "clinic")
-    db_pass: SecretStr | None = setting("DB_PASS", None)
+    db_name: Text = setting("DB_NAME", "clinic")
+    db_user: Text = setting("DB_USER", "clinic")
+    db_pass: Secret | None = setting("DB_PASS", None)
 
-    given_amqp_url: SecretStr | None = setting("AMQP_URL", None)
-    rmq_host: str | None = setting("RMQ_HOST", None)
+    given_amqp_url: Secret | None = setting("AMQP_URL", None)
+    rmq_host: Host | None = setting("RMQ_HOST", None)
     rmq_port: Port = setting("RMQ_PORT", 5672)
-    rmq_user: str = setting("RMQ_USER", "guest")
-    rmq_pass: SecretStr = setting("RMQ_PASS", SecretStr("guest"))
+    rmq_user: Text = setting("RMQ_USER", "guest")
+    rmq_pass: Secret = setting("RMQ_PASS", SecretStr("guest"))
 
     queue_type: Literal["quorum", "classic"] = setting("CLINIC_QUEUE_TYPE", "quorum")
     main_queue: QueueName = setting("RMQ_FOR_RETRIES", "rmq-for-retries")
@@ -157,12 +196,10 @@ class Settings(BaseSettings):
     # RabbitMQ keeps a TTL in 32 bits: https://www.rabbitmq.com/docs/ttl
     ttl_ms: Annotated[int, Field(ge=1, le=2**32 - 1)] = setting("TTL_FOR_RETRIES", 10_000)
     death_limit: Annotated[int, Field(ge=0, le=1000)] = setting("DEATH_LIMIT", 3)
-    republish_seconds: Annotated[float, Field(ge=1)] | None = setting(
-        "CLINIC_REPUBLISH_SECONDS", None
+    republish_seconds: Annotated[Number, Field(ge=1, le=LONGEST_REPUBLISH_SECONDS)] | None = (
+        setting("CLINIC_REPUBLISH_SECONDS", None)
     )
-    error_probability: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = setting(
-        "ERROR_PROBABILITY", 0.0
-    )
+    error_probability: Annotated[Number, Field(ge=0, le=1)] = setting("ERROR_PROBABILITY", 0.0)
 
     @property
     def port(self) -> int:
@@ -173,10 +210,11 @@ class Settings(BaseSettings):
     def again_after(self) -> datetime.timedelta:
         """After how long an event that was published and is not settled is published again.
 
-        Unless set: ten times what all its retries may take, and a minute at least.
+        Unless set: ten times what all its retries may take, a minute at least, a year at most.
         """
         retries = (self.death_limit + 1) * self.ttl_ms / 1000
-        return datetime.timedelta(seconds=self.republish_seconds or max(60, 10 * retries))
+        seconds = self.republish_seconds or max(60, 10 * retries)
+        return datetime.timedelta(seconds=min(seconds, LONGEST_REPUBLISH_SECONDS))
 
     @property
     def database_url(self) -> str:

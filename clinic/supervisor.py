@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import logging
-import os
 import random
-import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -29,7 +27,11 @@ class StoppedEarly(Exception):
 
 
 class GaveUp(Exception):
-    """A service went on failing; the process had better end than pretend."""
+    """A service went on failing, or says so itself; the process had better end than pretend."""
+
+
+class Misconfigured(GaveUp):
+    """There is something that only a person can put right; the message says what."""
 
 
 class State(StrEnum):
@@ -48,13 +50,16 @@ class Patience:
     Pauses grow exponentially, with full jitter ("Exponential Backoff And Jitter", AWS Architecture
     Blog, 2015). With the values given here a service that crashes at once is given up after about
     8 s; "in a row" means without having been up for ``healthy_after_seconds`` in between.
+
+    A service that is given up and is not essential is tried again after ``given_up_pause_seconds``.
     """
 
     first_pause_seconds: float = 0.2
-    # So long after an outage, at most, is a service back at work.
-    longest_pause_seconds: float = 5.0
+    # A service is back at work within this time after an outage.
+    longest_pause_seconds: float = 3.0
     healthy_after_seconds: float = 60.0
     most_crashes: int = 8
+    given_up_pause_seconds: float = 60.0
 
     def pause_seconds(self, failures: int) -> float:
         """Return a random pause that suits the given number of failures in a row, from 1."""
@@ -88,13 +93,15 @@ class Lifecycle:
 class Service:
     """A named coroutine that runs until it is asked to stop.
 
-    ``essential`` says whether the process is of any use while this service is down. It is asked to
-    stop only once those services have stopped that it ``serves``.
+    ``essential`` says whether the process is of any use while this service is down. It starts only
+    once those services are up that it comes ``after``, and is asked to stop only once those have
+    stopped that it ``serves``.
     """
 
     name: str
     run: Callable[[Lifecycle], Awaitable[None]]
     essential: bool = True
+    after: tuple[str, ...] = ()
     serves: tuple[str, ...] = ()
 
 
@@ -127,16 +134,18 @@ class Stop:
 
 
 class Supervisor:
-    """Runs services side by side until it is stopped or one of them is beyond help."""
+    """Runs services side by side until it is stopped or an essential one is beyond help."""
 
     def __init__(
         self, services: Sequence[Service], *, grace_seconds: float, patience: Patience | None = None
     ) -> None:
+        check_names(services)
         self._services = services
         self._grace_seconds = grace_seconds
         self._patience = patience or Patience()
         self._stop = Stop()
         self._stops = {service.name: Stop() for service in services}
+        self._first_up = {service.name: asyncio.Event() for service in services}
         self.states = {service.name: State.STARTING for service in services}
 
     @property
@@ -166,7 +175,8 @@ class Supervisor:
         """Run all services; return whether they all stopped within the grace period.
 
         Raises:
-            GaveUp: a service failed too often in a row; the others were stopped first.
+            GaveUp: an essential service failed too often in a row, or one says that the process
+                must end; the others were stopped first.
         """
         given_up: list[GaveUp] = []
 
@@ -203,15 +213,19 @@ class Supervisor:
         everything.cancel()
 
     async def _keep(self, service: Service) -> None:
-        history = _History(service.name, self._patience)
+        history = _History(service, self._patience)
         stop = self._stops[service.name]
+
+        def report_up() -> None:
+            self.states[service.name] = State.UP
+            self._first_up[service.name].set()
+            history.recovered()
+
+        with stop.interrupts():
+            for name in service.after:
+                await self._first_up[name].wait()
         while not stop.requested:
             self.states[service.name] = State.STARTING
-
-            def report_up(history: "_History" = history) -> None:
-                self.states[service.name] = State.UP
-                history.recovered()
-
             failure = await _run_once(service, Lifecycle(stop, report_up))
             if failure is None and stop.requested:
                 return
@@ -239,11 +253,28 @@ async def _run_once(service: Service, lifecycle: Lifecycle) -> Exception | None:
     return None
 
 
+def check_names(services: Sequence[Service]) -> None:
+    """Check that services name only services that there are.
+
+    Raises:
+        ValueError: one names another that is not there.
+    """
+    names = {service.name for service in services}
+    for service in services:
+        unknown = {*service.after, *service.serves} - names
+        if unknown:
+            raise ValueError(
+                f"the service {service.name} names others that are not there: "
+                f"{', '.join(sorted(unknown))}"
+            )
+
+
 class _History:
     """The failures of one service: what to log of them, and when they are too many."""
 
-    def __init__(self, name: str, patience: Patience) -> None:
-        self._name = name
+    def __init__(self, service: Service, patience: Patience) -> None:
+        self._name = service.name
+        self._essential = service.essential
         self._patience = patience
         self._failures = 0
         self._crashes = 0
@@ -265,8 +296,11 @@ class _History:
         lasts; any other failure is a crash, logged each time with its cause, and they add up.
 
         Raises:
-            GaveUp: this was one failure too many.
+            GaveUp: this was one failure too many, and the service is essential; or it says itself
+                that the process must end.
         """
+        if isinstance(failure, GaveUp):
+            raise failure
         now = time.monotonic()
         lasted = self._up_since is not None and (
             now - self._up_since >= self._patience.healthy_after_seconds
@@ -285,31 +319,18 @@ class _History:
             self._crashes += 1
             log.error("%s failed (%d in a row)", self._name, self._crashes, exc_info=failure)
             if self._crashes >= self._patience.most_crashes:
-                raise GaveUp(f"{self._name} failed {self._crashes} times in a row")
+                if self._essential:
+                    raise GaveUp(
+                        f"{self._name} failed {self._crashes} times in a row; the reason stands "
+                        "above"
+                    )
+                pause_seconds = self._patience.given_up_pause_seconds
+                log.error(
+                    "%s failed %d times in a row: it stays down, everything else goes on. It is "
+                    "tried again in %g s.",
+                    self._name,
+                    self._crashes,
+                    pause_seconds,
+                )
+                return pause_seconds
         return self._patience.pause_seconds(self._failures)
-
-
-@contextlib.asynccontextmanager
-async def stopped_by_signals(supervisor: Supervisor) -> AsyncIterator[None]:
-    """Within the body, let SIGTERM or SIGINT drain the supervisor and a second one end it at once.
-
-    Ending at once is safe because nothing here relies on a tidy end: a SIGKILL would do no harm.
-    """
-
-    async def heed() -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            ready.set()
-            async for number in signals:
-                if supervisor.stopping:
-                    log.warning("%s again: ending at once", number.name)
-                    logging.shutdown()
-                    os._exit(128 + number)
-                log.info("%s: finishing what is in hand; a second signal ends at once", number.name)
-                supervisor.stop()
-
-    ready = anyio.Event()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(heed)
-        await ready.wait()
-        yield
-        tasks.cancel_scope.cancel()

@@ -14,7 +14,7 @@ import pytest
 from clinic.cli import LOOP
 from clinic.database import Database, Dialect, migrate, open_database
 from tests.process.clinic import ClinicProcess, running
-from tests.servers import Postgres, Rabbit, ServerMissing
+from tests.servers import PgBouncer, Postgres, Rabbit, ServerMissing
 from tests.timing import SLACK_SECONDS
 
 NUMBERS = itertools.count(1)
@@ -137,7 +137,7 @@ def vhost(rabbit: Rabbit) -> Iterator[str]:
     rabbit.delete_vhost(name)
 
 
-def start_or_skip(server: Postgres | Rabbit) -> None:
+def start_or_skip(server: Postgres | Rabbit | PgBouncer) -> None:
     """Start a server; where it is missing, skip the test at a desk and fail it in CI."""
     try:
         server.start()

@@ -1,15 +1,19 @@
 """The supervisor: restart, giving up, early return, drain, second stop."""
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import pytest
 
+from clinic.signals import stopped_by_signals
 from clinic.supervisor import (
     GaveUp,
     Lifecycle,
+    Misconfigured,
     Patience,
     Service,
     State,
@@ -115,6 +119,114 @@ async def test_a_service_that_keeps_crashing_ends_all_after_the_others_drained()
     with pytest.raises(GaveUp, match="crashing failed 4 times in a row"):
         await supervise(crashing, neighbour).run()
     assert drained
+
+
+async def test_one_that_is_not_essential_never_takes_the_others_with_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runs = 0
+    patience = dataclasses.replace(QUICK, given_up_pause_seconds=0.01)
+
+    async def crashing(lifecycle: Lifecycle) -> None:
+        nonlocal runs
+        runs += 1
+        if runs < 3 * QUICK.most_crashes:
+            raise ValueError("the cause")
+        await idle(lifecycle)
+
+    supervisor = Supervisor(
+        [Service("idle", idle), Service("crashing", crashing, essential=False)],
+        grace_seconds=PATIENCE_SECONDS,
+        patience=patience,
+    )
+
+    def given_up() -> bool:
+        assert not supervisor.stopping
+        if "it stays down" in caplog.text and supervisor.states["crashing"] is State.DOWN:
+            assert supervisor.working
+        return supervisor.states["crashing"] is State.UP
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop_when, supervisor, given_up)
+        assert await supervisor.run()
+    assert runs == 3 * QUICK.most_crashes
+    assert "crashing failed 4 times in a row: it stays down, everything else goes on" in caplog.text
+
+
+@pytest.mark.parametrize("essential", [False, True])
+async def test_one_that_says_that_the_process_must_end_is_not_asked_again(
+    caplog: pytest.LogCaptureFixture, *, essential: bool
+) -> None:
+    async def hopeless(_: Lifecycle) -> None:
+        raise Misconfigured("put it right")
+
+    supervisor = Supervisor(
+        [Service("idle", idle), Service("hopeless", hopeless, essential=essential)],
+        grace_seconds=PATIENCE_SECONDS,
+        patience=QUICK,
+    )
+    with pytest.raises(Misconfigured, match="put it right"):
+        await supervisor.run()
+    assert caplog.text == ""
+
+
+async def test_what_ends_the_services_comes_out_as_it_is() -> None:
+    """And in no group of exceptions, in which nobody would find it."""
+
+    async def crashing(_: Lifecycle) -> None:
+        raise ValueError
+
+    supervisor = supervise(crashing, idle)
+    with pytest.raises(GaveUp, match="crashing failed 4 times in a row"):
+        async with stopped_by_signals(supervisor):
+            await supervisor.run()
+
+
+@pytest.mark.parametrize("relation", ["serves", "after"])
+async def test_a_misspelt_name_is_refused_at_once(relation: str) -> None:
+    relations: dict[str, Any] = {relation: ("idel",)}
+    with pytest.raises(ValueError, match=r"the service other names others .*: idel"):
+        Supervisor([Service("idle", idle), Service("other", idle, **relations)], grace_seconds=1)
+
+
+async def test_who_comes_after_another_starts_once_that_one_is_up() -> None:
+    seen: list[str] = []
+
+    async def first(lifecycle: Lifecycle) -> None:
+        if len(seen) < 3:
+            seen.append("tried")
+            raise Unavailable("not yet")
+        seen.append("first")
+        await idle(lifecycle)
+
+    async def second(lifecycle: Lifecycle) -> None:
+        seen.append("second")
+        await idle(lifecycle)
+
+    supervisor = Supervisor(
+        [Service("second", second, after=("first",)), Service("first", first)],
+        grace_seconds=PATIENCE_SECONDS,
+        patience=QUICK,
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop_when, supervisor, lambda: supervisor.working)
+        assert await supervisor.run()
+    assert seen == ["tried"] * 3 + ["first", "second"]
+
+
+async def test_who_waits_for_another_to_be_up_stops_at_once() -> None:
+    async def away(_: Lifecycle) -> None:
+        raise Unavailable("away")
+
+    supervisor = Supervisor(
+        [Service("waiting", idle, after=("away",)), Service("away", away)],
+        grace_seconds=PATIENCE_SECONDS,
+        patience=QUICK,
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop_when, supervisor, lambda: supervisor.states["away"] is State.DOWN)
+        with anyio.fail_after(SLACK_SECONDS):
+            assert await supervisor.run()
 
 
 async def test_an_outage_is_waited_out_and_logged_when_it_starts_and_when_it_ends(

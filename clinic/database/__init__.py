@@ -1,32 +1,40 @@
 """The database: open it, migrate it, and work on it in transactions.
 
 ========================  ========================================================================
-``connection.py``         what everyone may use: ``Database``, ``Connection``, the errors
-``opening.py``            from a URL to an open database
+``connection.py``         what everyone may use: ``Database``, ``Connection``
+``engine.py``             what a kind of database does its own way; the errors
 ``sqlite.py``             the embedded engine
+``files.py``              ... and its files: private, and watched
 ``postgresql.py``         the engine for many hosts
 ``reads.py``              expensive reads: few at a time, shared by those who ask for the same
+``opening.py``            from a URL to an open database
 ``times.py``              times as they go in and come out
 ``migration.py``          bring the schema up to date, one process at a time
+``upkeep.py``             ... as a service, for which the others wait
 ========================  ========================================================================
 """
 
 from clinic.database.connection import (
     Connection,
     Database,
+    Sql,
+    again_if_lost,
+    as_row,
+)
+from clinic.database.engine import (
+    DatabaseLost,
     DatabaseUnavailable,
     Dialect,
     LostRace,
+    OutcomeUnknown,
     Row,
-    Sql,
     StatementRefused,
-    again_if_lost,
-    as_row,
 )
 from clinic.database.migration import CannotMigrate, migrate
 from clinic.database.opening import BadDatabaseURL, open_database, read_database_url
 from clinic.database.reads import Crowded, ExpensiveReads
 from clinic.database.times import as_day, as_wall_clock, utc_now, wall_clock_text
+from clinic.database.upkeep import Upkeep
 
 __all__ = [
     "BadDatabaseURL",
@@ -34,13 +42,16 @@ __all__ = [
     "Connection",
     "Crowded",
     "Database",
+    "DatabaseLost",
     "DatabaseUnavailable",
     "Dialect",
     "ExpensiveReads",
     "LostRace",
+    "OutcomeUnknown",
     "Row",
     "Sql",
     "StatementRefused",
+    "Upkeep",
     "again_if_lost",
     "as_day",
     "as_row",

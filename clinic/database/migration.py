@@ -2,97 +2,210 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import yoyo
+from clinic.database.engine import Dialect
+from clinic.database.files import PRIVATE, keep_private, make_private
+from clinic.database.opening import (
+    PSYCOPG_OPTIONS,
+    PostgreSQLServer,
+    SQLiteFile,
+    read_database_url,
+)
+from clinic.database.sqlite import BUSY_SECONDS, OLDEST_SQLITE
+from clinic.supervisor import Misconfigured
 
-from clinic.database.connection import Dialect
-from clinic.database.opening import PostgreSQLServer, SQLiteFile, read_database_url
-from clinic.database.sqlite import OLDEST_SQLITE
+log = logging.getLogger(__name__)
 
 # `for update skip locked` and the rest are older; this is the oldest that is tested.
 OLDEST_POSTGRESQL = 15_00_00
 # Any number will do, as long as all processes of the clinic use the same and nobody else does.
 ADVISORY_LOCK = 0x434C494E4943  # "CLINIC"
+# How long another process may take over a migration before that is worth a line in the log.
+LOCK_SECONDS = 3.0
+LOCK_LOOK_SECONDS = 0.05
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
+SELECT_APPLIED = "select migration_id from _yoyo_migration"
 
-class CannotMigrate(Exception):
+# Errors of SQLite's, and classes of SQLSTATE, that may pass by themselves.
+PASSING_ON_SQLITE = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+)
+PASSING_ON_POSTGRESQL = ("08", "40", "53", "55", "57", "58")
+
+
+class CannotMigrate(Misconfigured):
     """The database cannot be brought up to date; the message says why and what to do."""
 
 
-def migrate(url: str) -> list[str]:
+class NotMigratedYet(CannotMigrate):
+    """The database is away, or somebody else has the right to migrate it: that may pass."""
+
+
+def migrate(url: str, *, wait: bool = True) -> list[str]:
     """Apply the migrations that the database lacks and return their ids, oldest first.
 
-    Any number of processes may call this at once: one migrates, the others wait for it. A process
-    that dies in the middle is no obstacle to the next one. Blocks; call it before the event loop
-    starts.
+    Any number of processes may call this at once: one migrates, the others ``wait`` for it, or else
+    are told after ``LOCK_SECONDS``. A process that dies in the middle is no obstacle to the next
+    one. Blocks; call it outside of the event loop.
 
     Raises:
         BadDatabaseURL: the URL names no database that the clinic runs on.
-        CannotMigrate: the database cannot be reached or opened, or a migration fails.
+        NotMigratedYet: the database cannot be reached now, or another process migrates it.
+        CannotMigrate: the database cannot be opened or is none of ours, or a migration fails.
     """
     place = read_database_url(url)
     if isinstance(place, SQLiteFile):
-        return _migrate_sqlite(place)
-    return _migrate_postgresql(place)
+        return _migrate_sqlite(place, wait=wait)
+    return _migrate_postgresql(place, wait=wait)
 
 
-def _migrate_sqlite(place: SQLiteFile) -> list[str]:
+def is_up_to_date(name: str, dialect: Dialect, applied: Iterable[str]) -> bool:
+    """Tell whether all migrations are among those that were applied to the database.
+
+    Raises:
+        CannotMigrate: others were as well: a newer version of the clinic has worked on it.
+    """
+    folder = MIGRATIONS / dialect
+    known = {path.stem for path in folder.glob("*.sql") if not path.stem.endswith(".rollback")}
+    if not known:
+        raise CannotMigrate(f"there are no migrations in {folder}: install the clinic again")
+    unknown = sorted(set(applied) - known)
+    if unknown:
+        raise CannotMigrate(
+            f"{name} was brought up to date by another version of the clinic, whose changes this "
+            f"one does not know ({', '.join(unknown)}): start that version"
+        )
+    return known <= set(applied)
+
+
+def check_server(name: str, version: int, encoding: str) -> None:
+    """Check that the clinic runs on a PostgreSQL server and on the encoding of its database.
+
+    Raises:
+        CannotMigrate: it does not.
+    """
+    if version < OLDEST_POSTGRESQL:
+        raise CannotMigrate(
+            f"{name} is version {version // 10_000}; the clinic needs "
+            f"{OLDEST_POSTGRESQL // 10_000} or later"
+        )
+    if encoding != "UTF8":
+        raise CannotMigrate(
+            f"{name} has the encoding {encoding}, in which not every name can be written; make a "
+            "database with: create database ... encoding 'UTF8' template template0"
+        )
+
+
+def _migrate_sqlite(place: SQLiteFile, *, wait: bool) -> list[str]:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         oldest = ".".join(map(str, OLDEST_SQLITE))
         raise CannotMigrate(
             f"this Python has SQLite {sqlite3.sqlite_version}; the clinic needs {oldest} or later"
         )
+    name = f"the database file {place.path}"
     try:
-        # The system lets go of the lock when a process dies.
-        with Path(f"{place.path.resolve()}.lock").open("w") as lock:  # beside the real file
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            with contextlib.closing(sqlite3.connect(place.path, timeout=60)) as connection:
-                connection.execute("pragma journal_mode = wal")
-            return _apply(f"sqlite:///{place.path}", Dialect.SQLITE)
+        make_private(place.path)
+        with contextlib.closing(sqlite3.connect(place.path, timeout=BUSY_SECONDS)) as connection:
+            connection.execute("pragma journal_mode = wal")
+            keep_private(place.path)
+            with contextlib.suppress(sqlite3.OperationalError):  # no such table
+                applied = connection.execute(SELECT_APPLIED).fetchall()
+                if is_up_to_date(name, Dialect.SQLITE, (row[0] for row in applied)):
+                    return []
+        with _file_lock(place.path, name, wait=wait):
+            return _apply(f"sqlite:///{place.path}", name, Dialect.SQLITE)
     except (OSError, sqlite3.Error) as error:
-        raise CannotMigrate(
-            f"the database file {place.path} cannot be used: {error}. Check that its folder exists "
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        kind = NotMigratedYet if code in PASSING_ON_SQLITE else CannotMigrate
+        raise kind(
+            f"{name} cannot be used: {error}. Check that its folder exists "
             "and may be written, and that the file is a database of the clinic"
         ) from error
 
 
-def _migrate_postgresql(place: PostgreSQLServer) -> list[str]:
-    import psycopg  # noqa: PLC0415 - a start on SQLite would be a tenth slower for it
+@contextlib.contextmanager
+def _file_lock(path: Path, name: str, *, wait: bool) -> Iterator[None]:
+    """Have the right to migrate, of which the system lets go when a process dies."""
+    beside = f"{path.resolve()}.lock"  # beside the real file
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+
+    def take() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
 
     try:
-        with psycopg.connect(place.url, connect_timeout=5, autocommit=True) as connection:
-            if connection.info.server_version < OLDEST_POSTGRESQL:
-                raise CannotMigrate(
-                    f"{place.name} is version {connection.info.server_version // 10_000}; "
-                    f"the clinic needs {OLDEST_POSTGRESQL // 10_000} or later"
-                )
-            # The server lets go of the lock when its connection ends.
-            connection.execute("select pg_advisory_lock(%s)", [ADVISORY_LOCK])
-            return _apply(place.yoyo_url, Dialect.POSTGRESQL)
+        _take_lock(take, name, wait=wait)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _migrate_postgresql(place: PostgreSQLServer, *, wait: bool) -> list[str]:
+    import psycopg  # noqa: PLC0415 - a start on SQLite would be a tenth slower for it
+
+    options = {name: str(value) for name, value in PSYCOPG_OPTIONS.items()}
+    try:
+        # The lock is a transaction's, not a session's: behind PgBouncer in transaction mode a
+        # session's would outlive us. Nothing else is done in this transaction.
+        with psycopg.connect(place.url, **options) as connection:  # type: ignore[arg-type]
+            encoding = connection.execute("show server_encoding").fetchone()
+            check_server(
+                place.name, connection.info.server_version, encoding[0] if encoding else ""
+            )
+            connection.execute("set local idle_in_transaction_session_timeout = 0")
+
+            def take() -> bool:
+                sql = f"select pg_try_advisory_xact_lock({ADVISORY_LOCK})"
+                row = connection.execute(sql, prepare=False).fetchone()
+                return bool(row and row[0])
+
+            _take_lock(take, place.name, wait=wait)
+            return _apply(place.yoyo_url, place.name, Dialect.POSTGRESQL)
     except psycopg.Error as error:
         # What psycopg says of a failed connection names host, port and user, never the password.
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CannotMigrate(f"{place.name} cannot be used: {reason}") from error
+        state = error.sqlstate or "08"  # libpq tells none of a connection that cannot be made
+        kind = NotMigratedYet if state.startswith(PASSING_ON_POSTGRESQL) else CannotMigrate
+        raise kind(f"{place.name} cannot be used: {reason}") from error
 
 
-def _apply(uri: str, dialect: Dialect) -> list[str]:
+def _take_lock(take: Callable[[], bool], name: str, *, wait: bool) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    said = False
+    while not take():
+        if time.monotonic() > deadline and not said:
+            text = f"{name} is being brought up to date by another process, which holds its lock"
+            if not wait:
+                raise NotMigratedYet(text)
+            log.warning("%s: waiting until it is done", text)
+            said = True
+        time.sleep(LOCK_LOOK_SECONDS)
+
+
+def _apply(uri: str, name: str, dialect: Dialect) -> list[str]:
+    import yoyo  # noqa: PLC0415 - most starts find nothing to migrate
+
     # yoyo logs who migrated, and asks for the name only after it has applied the migration: where
     # the user has no entry in the passwd file, as in a container, that fails too late (STACK 5).
     os.environ.setdefault("USER", "clinic")
     migrations = yoyo.read_migrations(str(MIGRATIONS / dialect))
-    if not migrations:
-        raise CannotMigrate(f"there are no migrations in {MIGRATIONS / dialect}: install it again")
     with yoyo.get_backend(uri) as backend:
         # We hold the only right to migrate, so a lock that yoyo finds is one that a killed process
         # left behind; yoyo would wait for it for ever.
         backend.break_lock()
         with backend.lock():
             missing = backend.to_apply(migrations)
+            is_up_to_date(name, dialect, [row[0] for row in backend.execute(SELECT_APPLIED)])
             backend.apply_migrations(missing)
             # yoyo passes over a migration that it cannot read.
             left = backend.to_apply(migrations)

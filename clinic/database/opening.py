@@ -4,9 +4,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from clinic.database.connection import Database, Engine
+from clinic.addresses import ADVICE, is_misread
+from clinic.database.connection import Database
+from clinic.database.engine import Engine
 from clinic.database.postgresql import PostgreSQL
 from clinic.database.sqlite import SQLite
 
@@ -14,6 +16,16 @@ from clinic.database.sqlite import SQLite
 POSTGRESQL_OPTIONS = frozenset(
     {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl"}
 )
+
+# How long libpq waits for a connection, in seconds, and for a network that swallows everything:
+# https://www.postgresql.org/docs/15/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+PSYCOPG_OPTIONS = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
 
 
 class BadDatabaseURL(ValueError):
@@ -47,7 +59,7 @@ class PostgreSQLServer:
     def yoyo_url(self) -> str:
         """The URL that yoyo understands: by psycopg 3, and with an end to its patience."""
         separator = "&" if "?" in self.rest else "?"
-        return f"postgresql+psycopg://{self.rest}{separator}connect_timeout=5"
+        return f"postgresql+psycopg://{self.rest}{separator}{urlencode(PSYCOPG_OPTIONS)}"
 
 
 def read_database_url(url: str) -> SQLiteFile | PostgreSQLServer:
@@ -78,17 +90,15 @@ def _sqlite_file(rest: str) -> SQLiteFile:
 
 
 def _postgresql_server(rest: str) -> PostgreSQLServer:
+    url = f"postgresql://{rest}"
     try:
-        parts = urlsplit(f"postgresql://{rest}")
+        parts = urlsplit(url)
         host, port = parts.hostname, parts.port or 5432
     except ValueError:
         host, port = None, 0
     database = unquote(parts.path.removeprefix("/")) if host else ""
-    if not host or not database or parts.fragment:
-        raise BadDatabaseURL(
-            "write postgresql://user:password@host:port/database; in user and password, write the "
-            "characters / ? # @ : % as %2F %3F %23 %40 %3A %25"
-        )
+    if not host or not database or parts.fragment or is_misread(url):
+        raise BadDatabaseURL(f"write postgresql://user:password@host:port/database; {ADVICE}")
     unknown = {name for name, _ in parse_qsl(parts.query)} - POSTGRESQL_OPTIONS
     if unknown:
         known = ", ".join(sorted(POSTGRESQL_OPTIONS))

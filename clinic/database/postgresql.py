@@ -1,10 +1,11 @@
-"""PostgreSQL, by asyncpg: a pool of connections that heals when the server comes back."""
+"""PostgreSQL, by asyncpg: a pool of sessions that heals when the server comes back."""
 
 import contextlib
 import functools
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 
 import anyio
 import asyncpg
@@ -12,11 +13,14 @@ import databases
 import databases.core
 from pydantic_core import to_json
 
-from clinic.database.connection import (
+from clinic.database.engine import (
     DatabaseUnavailable,
     Dialect,
     LostRace,
+    NoAnswer,
+    NotLetIn,
     Row,
+    Session,
     StatementRefused,
     closing_deadline,
 )
@@ -36,37 +40,58 @@ PLANS_SECONDS = 1.0
 # not even cancelling gets them out (STACK 4).
 STATEMENT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
+# How long to wait for the server to cancel the statement of a session that is thrown away: cut
+# before that, the server would work on it to its end.
+CANCEL_SECONDS = 1.0
 
-SERVER_SETTINGS = {
-    "application_name": "clinic",
-    "timezone": "UTC",
-    # The server's own view of the same limits, for when it is we who are frozen.
-    "statement_timeout": "15s",
-    "idle_in_transaction_session_timeout": "30s",
-    # What varies much comes as one JSON text, of which a plan learns nothing, or is looked for by
-    # an index made for it. Left to choose, the server plans each batch for a young table anew. It
-    # takes a limit for a tenth of all there is, so what is limited is handed on as an array.
-    "plan_cache_mode": "force_generic_plan",
-    # To compile a statement takes half a second, and pays off for none of ours. PostgreSQL does it
-    # where it expects much work, and for a table that nobody has analyzed it expects far too much.
-    "jit": "off",
-}
+# What PgBouncer takes from those who connect: https://www.pgbouncer.org/config.html
+STARTUP_PARAMETERS = {"application_name": "clinic", "timezone": "UTC"}
+# What it refuses there (08P01) is set once connected. Between PgBouncer and the server that stays
+# set for whoever comes next, which in its transaction mode is another of our sessions.
+SESSION_SETTINGS = """
+    set statement_timeout = '15s';
+    set idle_in_transaction_session_timeout = '30s';
+    set plan_cache_mode = 'force_generic_plan';
+    set jit = off
+"""
+# The first two are the server's own view of our deadlines, for when it is we who are frozen.
+# ``plan_cache_mode``: what varies much comes as one JSON text, of which a plan learns nothing, or
+# is looked for by an index made for it. Left to choose, the server plans each batch for a young
+# table anew. It takes a limit for a tenth of all there is, so what is limited is handed on as an
+# array.
+# ``jit``: to compile a statement takes half a second and pays off for none of ours, and for a table
+# that nobody has analyzed the server expects enough work to do so.
 
-# Classes of SQLSTATE that say: not now. https://www.postgresql.org/docs/15/errcodes-appendix.html
-AWAY_CLASSES = frozenset(
-    {
-        "08",  # connection exception
-        "25",  # the transaction was ended under us, or the server has become read only
-        "28",  # it does not let us in (any more)
-        "3D",  # there is no such database (yet)
-        "53",  # out of memory, disk or connections
-        "55",  # an object is in use
-        "57",  # operator intervention: shut down, starting up, cancelled
-        "58",  # system error
-    }
-)
+# SQLSTATEs: https://www.postgresql.org/docs/15/errcodes-appendix.html
+# The end of the connection, whether the server says so or asyncpg.
+CUT = re.compile("08|57P|40003")
 # Rolled back in favour of another transaction: a deadlock, or a serialization failure.
-LOST_CLASS = "40"
+LOST = re.compile("40")
+# Not now.
+AWAY = re.compile(
+    "25"  # the transaction was ended under us, or the server has become read only
+    "|28"  # it does not let us in (any more)
+    "|3D"  # there is no such database (yet)
+    "|53"  # out of memory, disk or connections
+    "|55"  # an object is in use
+    "|57"  # operator intervention: cancelled
+    "|58"  # system error
+    "|XX"  # internal error: damaged data, too
+)
+# The server has another's prepared statement under that name, or none.
+PREPARED_ELSEWHERE = re.compile("26|42P05")
+# Of those who connect: the user, the password, the name or the right to connect is wrong, or what
+# is asked for at that time is not known.
+NOT_LET_IN = re.compile("28|3D|42|22|0A")
+
+
+@dataclass(eq=False)
+class _Session(Session):
+    """A session, and since when it is there, was planned on, is used by nobody."""
+
+    opened_at: float = field(default_factory=time.monotonic)
+    planned_at: float = field(default_factory=time.monotonic)
+    idle_since: float = 0.0
 
 
 class PostgreSQL:
@@ -85,12 +110,13 @@ class PostgreSQL:
             max_size=MOST_CONNECTIONS,
             timeout=CONNECT_SECONDS,
             command_timeout=STATEMENT_SECONDS,
-            server_settings=SERVER_SETTINGS,
+            server_settings=STARTUP_PARAMETERS,
+            init=set_up,
             reset=leave_as_it_is,
         )
-        self._idle: list[tuple[databases.core.Connection, float]] = []
-        self._planned: dict[databases.core.Connection, float] = {}
+        self._idle: list[_Session] = []
         self._turns = anyio.Semaphore(MOST_CONNECTIONS)
+        self._outage_at = float("-inf")
 
     async def open(self) -> None:
         """Make the pool; it connects when it is asked to."""
@@ -101,99 +127,122 @@ class PostgreSQL:
         pool = self._database._backend._pool  # noqa: SLF001
         with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS) as scope:
             while self._idle:
-                await self._idle.pop()[0].__aexit__()
+                await self._idle.pop().raw.__aexit__()
             await pool.close()
         if scope.cancelled_caught:
             pool.terminate()
 
-    async def acquire(self) -> databases.core.Connection:
-        """Return an idle connection, or open one; where there are enough, wait for one."""
+    @contextlib.asynccontextmanager
+    async def lend(self, *, writing: bool) -> AsyncIterator[Session]:
+        """Lend a session; the server itself sees to it that many may write at a time."""
+        del writing
+        await self._take_turn()
+        try:
+            session = await self._idle_or_new()
+            try:
+                yield session
+            except LostRace:
+                raise
+            except DatabaseUnavailable:
+                # The other sessions were opened in the same world: none of them is kept either.
+                self._outage_at = time.monotonic()
+                raise
+            finally:
+                await self._keep_or_cut(session)
+        finally:
+            self._turns.release()
+
+    async def _take_turn(self) -> None:
         try:
             self._turns.acquire_nowait()
         except anyio.WouldBlock:
-            with anyio.fail_after(ACQUIRE_SECONDS):
+            with anyio.move_on_after(ACQUIRE_SECONDS):
                 await self._turns.acquire()
-        try:
-            return await self._idle_or_new()
-        except BaseException:
-            self._turns.release()
-            raise
+                return
+            raise DatabaseUnavailable(
+                f"all {MOST_CONNECTIONS} connections to {self._name} have been in use for "
+                f"{ACQUIRE_SECONDS:g} s"
+            ) from None
 
-    async def _idle_or_new(self) -> databases.core.Connection:
+    async def _idle_or_new(self) -> _Session:
         # Going through the pool takes as long as a statement, so here it only keeps count.
         while self._idle:
-            connection, since = self._idle.pop()
-            if (
-                time.monotonic() - since < IDLE_SECONDS
-                and not connection.raw_connection.is_closed()
-            ):
-                await self._plan_anew(connection)
-                return connection
-            await self._cut(connection)
+            session = self._idle.pop()
+            now = time.monotonic()
+            if self._is_usable(session) and now - session.idle_since < IDLE_SECONDS:
+                if now - session.planned_at > PLANS_SECONDS:
+                    session.planned_at = now
+                    await self._plan_anew(session)
+                return session
+            await self._cut(session)
+        try:
+            connection = await self._connected()
+            # Past the pool's proxy, which takes a microsecond for each thing that it is asked.
+            return _Session(connection, connection.raw_connection._con)  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            raise self._translate_refusal(error) from None
+
+    async def _connected(self) -> databases.core.Connection:
         connection = databases.core.Connection(self._database, self._database._backend)  # noqa: SLF001
         # Cancelled in the middle, databases would never give the connection back (STACK 3).
         with anyio.CancelScope(shield=True), anyio.fail_after(CONNECT_SECONDS):
             await connection.__aenter__()
-        self._planned[connection] = time.monotonic()
         return connection
 
-    async def _plan_anew(self, connection: databases.core.Connection) -> None:
-        now = time.monotonic()
-        if now - self._planned[connection] > PLANS_SECONDS:
-            self._planned[connection] = now
-            try:
-                await connection.raw_connection.execute("discard plans")
-            except BaseException:
-                await self._cut(connection)
-                raise
+    def _is_usable(self, session: _Session) -> bool:
+        return session.opened_at > self._outage_at and not (
+            session.driver.is_closed() or is_read_only(session.driver)
+        )
 
-    def keep(self, connection: databases.core.Connection) -> bool:
-        """Keep a connection for the next one who asks: there is room for all there may be."""
-        self._idle.append((connection, time.monotonic()))
-        self._turns.release()
-        return True
-
-    async def discard(self, connection: databases.core.Connection) -> None:
-        """Cut a connection that nobody should use again."""
+    async def _plan_anew(self, session: _Session) -> None:
         try:
-            await self._cut(connection)
-        finally:
-            self._turns.release()
+            await session.driver.execute("discard plans")
+        except BaseException as error:
+            await self._cut(session)
+            if isinstance(error, Exception) and (ours := self.translate(error)):
+                self._outage_at = time.monotonic()
+                raise ours from None
+            raise
 
-    async def _cut(self, connection: databases.core.Connection) -> None:
-        self._planned.pop(connection, None)
-        connection.raw_connection.terminate()
+    async def _keep_or_cut(self, session: _Session) -> None:
+        if session.sound and session.opened_at > self._outage_at:
+            session.idle_since = time.monotonic()
+            self._idle.append(session)
+        else:
+            await self._cut(session)
+
+    async def _cut(self, session: _Session) -> None:
+        """Close a session that nobody should use again, whatever state it is in."""
         with contextlib.suppress(Exception), closing_deadline():
-            await connection.__aexit__()
+            await session.driver.close(timeout=CANCEL_SECONDS)
+        with contextlib.suppress(Exception), closing_deadline():
+            await session.raw.__aexit__()
 
-    async def control(self, connection: databases.core.Connection, sql: str) -> None:
+    async def command(self, session: Session, sql: str) -> None:
         """Begin, commit or roll back."""
-        await connection.raw_connection.execute(sql)
+        await session.driver.execute(sql)
 
-    async def fetch(
-        self,
-        connection: databases.core.Connection,
-        statements: Sequence[str],
-        values: Mapping[str, object],
+    async def run(
+        self, session: Session, statements: Sequence[str], values: Row, *, alone: bool
     ) -> list[Row]:
-        """Run a statement, which asyncpg prepares once on each connection."""
+        """Run a statement, which asyncpg prepares once on each connection.
+
+        By itself it is a transaction.
+        """
+        del alone
         (statement,) = statements  # here one can do what takes several elsewhere
         numbered, names = with_numbers(statement)
-        rows = await connection.raw_connection.fetch(numbered, *(values[name] for name in names))
+        rows = await session.driver.fetch(numbered, *(values[name] for name in names))
         return [dict(row) for row in rows]
 
-    async def fetch_at_once(
-        self,
-        connection: databases.core.Connection,
-        statements: Sequence[str],
-        values: Mapping[str, object],
-    ) -> list[Row]:
-        """Do the same: by itself a statement is a transaction."""
-        return await self.fetch(connection, statements, values)
+    async def prove(self, session: Session) -> None:
+        """Ask whether a transaction may write: after a failover it often may not."""
+        sql = "select current_setting('transaction_read_only')"
+        if await session.driver.fetchval(sql) != "off":
+            raise DatabaseUnavailable(f"{self._name} can only be read now")
 
-    def writing(self) -> contextlib.AbstractAsyncContextManager[object]:
-        """Let everyone write: the server sees to the rest."""
-        return contextlib.nullcontext()
+    def check(self) -> None:
+        """Do nothing: who deletes this database ends its sessions."""
 
     def encode(self, value: object) -> object:
         """Return rows as JSON text, and everything else as it is."""
@@ -203,25 +252,59 @@ class PostgreSQL:
 
     def translate(self, error: Exception) -> Exception | None:
         """Tell a server that cannot do it now from a statement that is wrong."""
+        if isinstance(error, DatabaseUnavailable):
+            return error
         kind = type(error).__name__
         if isinstance(error, asyncpg.PostgresError):
-            state = str(getattr(error, "sqlstate", ""))
-            if state.startswith(LOST_CLASS):
-                return LostRace(f"{self._name} preferred another transaction: {kind}")
-            if state[:2] in AWAY_CLASSES or isinstance(error, asyncpg.InvalidCachedStatementError):
-                return DatabaseUnavailable(f"{self._name} cannot do it now: {kind} {state}")
-            return StatementRefused(f"{kind} {state}", getattr(error, "constraint_name", "") or "")
-        if isinstance(error, asyncpg.DataError):
-            return StatementRefused(kind)
-        # InternalClientError is what a connection may say that is just being cut.
-        away = asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | TimeoutError
+            return self._translate_state(error, kind, str(getattr(error, "sqlstate", "")))
+        # What a connection may say that is just being cut, in whatever state.
+        away = (
+            asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | TimeoutError | EOFError
+        )
         if isinstance(error, away):
-            return DatabaseUnavailable(f"{self._name} is away: {kind}")
+            return NoAnswer(f"{self._name} is away: {kind}")
         return None
+
+    def _translate_state(self, error: asyncpg.PostgresError, kind: str, state: str) -> Exception:
+        if CUT.match(state):
+            return NoAnswer(f"{self._name} is away: {kind} {state}")
+        if LOST.match(state):
+            return LostRace(f"{self._name} preferred another transaction: {kind}")
+        if PREPARED_ELSEWHERE.match(state):
+            return DatabaseUnavailable(
+                f"{self._name} loses prepared statements: {kind}. If that is PgBouncer in "
+                "transaction mode, set max_prepared_statements there (version 1.21 or later), or "
+                "pool_mode = session"
+            )
+        if AWAY.match(state) or isinstance(error, asyncpg.InvalidCachedStatementError):
+            return DatabaseUnavailable(f"{self._name} cannot do it now: {kind} {state}")
+        return StatementRefused(f"{kind} {state}", getattr(error, "constraint_name", "") or "")
+
+    def _translate_refusal(self, error: Exception) -> DatabaseUnavailable:
+        """Return the error of one who connects: whatever it is, it is no statement's fault."""
+        state = str(getattr(error, "sqlstate", ""))
+        kind = f"{type(error).__name__} {state}".strip()
+        if NOT_LET_IN.match(state) or isinstance(error, asyncpg.ClientConfigurationError):
+            return NotLetIn(f"{self._name} does not let us in: {kind}")
+        return NoAnswer(f"{self._name} cannot be reached: {kind}")
+
+
+async def set_up(connection: asyncpg.Connection) -> None:
+    """Make a new session's settings."""
+    await connection.execute(SESSION_SETTINGS)
 
 
 async def leave_as_it_is(_connection: object) -> None:
     """Spare the question that resets a session which is given back: nothing here alters one."""
+
+
+def is_read_only(driver: asyncpg.Connection) -> bool:
+    """Tell whether the server has said that nothing can be written here (from version 14 on)."""
+    settings = driver.get_settings()
+    return "on" in (
+        getattr(settings, "in_hot_standby", "off"),
+        getattr(settings, "default_transaction_read_only", "off"),
+    )
 
 
 @functools.cache

@@ -1,30 +1,43 @@
 """SQLite, the embedded engine: one file in WAL mode, one writer at a time."""
 
+import asyncio
 import contextlib
 import datetime
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import anyio
 import databases
 import databases.core
 from pydantic_core import to_json
 
-from clinic.database.connection import (
+from clinic.database.engine import (
     DatabaseUnavailable,
     Dialect,
+    NoAnswer,
     Row,
+    Session,
     StatementRefused,
     closing_deadline,
 )
+from clinic.database.files import DatabaseFiles
 from clinic.database.times import wall_clock_text
+
+Result = TypeVar("Result")
 
 # How long a statement waits for another process's lock before it gives up.
 BUSY_SECONDS = 5.0
+# ... and one that only asks whether it could be had.
+PROOF_SECONDS = 1.0
 # How long a transaction waits for its turn among those of this process.
 TURN_SECONDS = 10.0
+# How long a statement may take: on a disk that hangs it has no end of its own. The longest that the
+# clinic has, its analytics over 1,000,000 events, takes half of this.
+STATEMENT_SECONDS = 30.0
 # Connections that nobody uses are kept open up to this number; opening one takes 1.3 ms (STACK 3).
 IDLE_CONNECTIONS = 8
 # `->>`, in which batches are unfolded, came with 3.38 (https://sqlite.org/releaselog/3_38_0.html).
@@ -45,6 +58,7 @@ AWAY = frozenset(
         sqlite3.SQLITE_PROTOCOL,
         sqlite3.SQLITE_PERM,
         sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_INTERRUPT,
     }
 )
 
@@ -52,8 +66,9 @@ AWAY = frozenset(
 class _Connection(sqlite3.Connection):
     """A connection with the settings that SQLite forgets at every opening."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, database: str, **options: Any) -> None:
+        # Never make a new file where the clinic's was: that would be an empty book.
+        super().__init__(f"file:{quote(database)}?mode=rw", uri=True, **options)
         self.execute("pragma foreign_keys = on")
         # A booking that was confirmed survives a power cut: the default for WAL elsewhere is not
         # to sync each commit (https://sqlite.org/pragma.html#pragma_synchronous).
@@ -61,6 +76,8 @@ class _Connection(sqlite3.Connection):
         # Or a large sort goes into a file in one of the system's folders, of which a container with
         # a read-only root has none: https://sqlite.org/tempfiles.html
         self.execute("pragma temp_store = memory")
+        # The first read opens the files beside the database, for ``DatabaseFiles`` to know them.
+        self.execute("select 1 from sqlite_master limit 1").fetchall()
         self.row_factory = sqlite3.Row
 
 
@@ -73,10 +90,12 @@ class SQLite:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._files = DatabaseFiles(path)
         self._database = databases.Database(
             f"sqlite:///{path}", factory=_Connection, timeout=BUSY_SECONDS
         )
-        self._idle: list[databases.core.Connection] = []
+        self._idle: list[Session] = []
+        self._open = 0
         self._turn = anyio.Lock()
 
     async def open(self) -> None:
@@ -85,66 +104,26 @@ class SQLite:
     async def close(self) -> None:
         """Close the connections that nobody uses."""
         while self._idle:
-            with closing_deadline():
-                await self._idle.pop().__aexit__()
-
-    async def acquire(self) -> databases.core.Connection:
-        """Return an idle connection, or open one."""
-        if self._idle:
-            return self._idle.pop()
-        connection = databases.core.Connection(self._database, self._database._backend)  # noqa: SLF001
-        with closing_deadline():
-            return await connection.__aenter__()
-
-    def keep(self, connection: databases.core.Connection) -> bool:
-        """Keep a connection for the next one who asks, if there are not enough already."""
-        room = len(self._idle) < IDLE_CONNECTIONS
-        if room:
-            self._idle.append(connection)
-        return room
-
-    async def discard(self, connection: databases.core.Connection) -> None:
-        """Close a connection, and roll back what it has begun."""
-        await connection.__aexit__()
-
-    async def control(self, connection: databases.core.Connection, sql: str) -> None:
-        """Begin, commit or roll back."""
-        await connection.raw_connection.execute_fetchall(sql)
-
-    async def fetch(
-        self,
-        connection: databases.core.Connection,
-        statements: Sequence[str],
-        values: Mapping[str, object],
-    ) -> list[Row]:
-        """Run statements; SQLite knows ``:name`` parameters itself."""
-        return await self._do(connection, fetch_last, statements, values)
-
-    async def fetch_at_once(
-        self,
-        connection: databases.core.Connection,
-        statements: Sequence[str],
-        values: Mapping[str, object],
-    ) -> list[Row]:
-        """Do the same between begin and commit."""
-        return await self._do(connection, transact, statements, values)
-
-    async def _do(
-        self,
-        connection: databases.core.Connection,
-        what: Callable[[sqlite3.Connection, Sequence[str], Mapping[str, object]], list[Row]],
-        statements: Sequence[str],
-        values: Mapping[str, object],
-    ) -> list[Row]:
-        # All in one trip to the connection's thread: each takes a tenth of a millisecond, and more
-        # while the event loop is busy, for both want the interpreter (benchmarks/README.md).
-        raw: Any = connection.raw_connection
-        rows: list[Row] = await raw._execute(what, raw._conn, statements, values)  # noqa: SLF001
-        return rows
+            await self._discard(self._idle.pop())
 
     @contextlib.asynccontextmanager
-    async def writing(self) -> AsyncIterator[None]:
-        """Let one transaction write after the other: SQLite has one writer, and no queue for it."""
+    async def lend(self, *, writing: bool) -> AsyncIterator[Session]:
+        """Lend a session, to one writer after the other: SQLite has one, and no queue for it."""
+        async with self._turn_to_write() if writing else contextlib.nullcontext():
+            session = await self._idle_or_new()
+            try:
+                yield session
+            finally:
+                if session.sound and len(self._idle) < IDLE_CONNECTIONS:
+                    self._idle.append(session)
+                else:
+                    await self._discard(session)
+            if writing:
+                # What was committed into a file that nobody will find again must not be confirmed.
+                self.check()
+
+    @contextlib.asynccontextmanager
+    async def _turn_to_write(self) -> AsyncIterator[None]:
         try:
             with anyio.fail_after(TURN_SECONDS):
                 await self._turn.acquire()
@@ -157,6 +136,65 @@ class SQLite:
         finally:
             self._turn.release()
 
+    async def _idle_or_new(self) -> Session:
+        if self._idle:
+            return self._idle.pop()
+        connection = databases.core.Connection(self._database, self._database._backend)  # noqa: SLF001
+        try:
+            with closing_deadline():
+                await connection.__aenter__()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is no statement's fault
+            ours = self.translate(error)
+            if not isinstance(ours, DatabaseUnavailable):
+                ours = DatabaseUnavailable(f"the database {self._path} cannot be opened: {error}")
+            raise ours from None
+        # SQLite itself deletes and makes the files beside the database, when nobody has it open.
+        self._files.remember(anew=self._open == 0)
+        self._open += 1
+        return Session(connection, connection.raw_connection)
+
+    async def _discard(self, session: Session) -> None:
+        """Close a connection; SQLite rolls back what it has begun."""
+        self._open -= 1
+        with contextlib.suppress(Exception), closing_deadline():
+            await session.raw.__aexit__()
+
+    async def command(self, session: Session, sql: str) -> None:
+        """Begin, commit or roll back."""
+        await self._do(session, lambda connection: connection.execute(sql).fetchall())
+
+    async def run(
+        self, session: Session, statements: Sequence[str], values: Row, *, alone: bool
+    ) -> list[Row]:
+        """Run statements; SQLite knows ``:name`` parameters itself."""
+        run = transact if alone else fetch_last
+        return await self._do(session, lambda connection: run(connection, statements, values))
+
+    async def prove(self, session: Session) -> None:
+        """Take the right to write, and give it back."""
+        await self._do(session, take_and_give_back)
+
+    async def _do(self, session: Session, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        # All in one trip to the connection's thread: each takes a tenth of a millisecond, and more
+        # while the event loop is busy, for both want the interpreter (benchmarks/README.md). That
+        # is what aiosqlite's _execute does, with a deadline at a fifth of what a scope costs.
+        connection: sqlite3.Connection = session.driver._conn  # noqa: SLF001
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Result] = loop.create_future()
+        session.driver._tx.put_nowait((answer, partial(work, connection)))  # noqa: SLF001
+        deadline = loop.call_later(STATEMENT_SECONDS, give_up, answer)
+        try:
+            return await answer
+        except (TimeoutError, asyncio.CancelledError):
+            connection.interrupt()  # or the thread would go on for nobody
+            raise
+        finally:
+            deadline.cancel()
+
+    def check(self) -> None:
+        """Check that the file and those beside it still are those that were opened."""
+        self._files.check(companions=self._open > 0)
+
     def encode(self, value: object) -> object:
         """Return times as ``times.py`` says, and rows as JSON text."""
         if isinstance(value, list | dict):
@@ -165,18 +203,31 @@ class SQLite:
 
     def translate(self, error: Exception) -> Exception | None:
         """Tell a file that cannot be used now from a statement that is wrong."""
+        if isinstance(error, DatabaseUnavailable):
+            return error
         if isinstance(error, TimeoutError):
-            return DatabaseUnavailable(f"the database {self._path} does not answer")
+            return NoAnswer(f"the database {self._path} does not answer")
+        if isinstance(error, OSError):
+            return DatabaseUnavailable(f"the database {self._path} cannot be used: {error}")
         if not isinstance(error, sqlite3.Error):
             return None
         # The low byte is the primary code: https://sqlite.org/rescode.html#primary_result_codes
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in AWAY:
-            return DatabaseUnavailable(f"the database {self._path} cannot be used: {error}")
-        kind = getattr(error, "sqlite_errorname", type(error).__name__)
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in AWAY:
+            # A commit that the disk did not take in order may be found again after a crash.
+            kind = NoAnswer if code == sqlite3.SQLITE_IOERR else DatabaseUnavailable
+            return kind(f"the database {self._path} cannot be used: {error}")
+        kind_of_refusal = getattr(error, "sqlite_errorname", type(error).__name__)
         # A constraint's message names table and columns, never values.
         return StatementRefused(
-            kind, str(error) if isinstance(error, sqlite3.IntegrityError) else ""
+            kind_of_refusal, str(error) if isinstance(error, sqlite3.IntegrityError) else ""
         )
+
+
+def give_up(answer: asyncio.Future[Any]) -> None:
+    """End the wait for a thread that does not answer."""
+    if not answer.done():
+        answer.set_exception(TimeoutError())
 
 
 def plain(value: Any) -> Any:
@@ -194,9 +245,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def fetch_last(
-    connection: sqlite3.Connection, statements: Sequence[str], values: Mapping[str, object]
-) -> list[Row]:
+def fetch_last(connection: sqlite3.Connection, statements: Sequence[str], values: Row) -> list[Row]:
     """Run statements one after the other and return the rows of the last."""
     *before, last = statements
     for statement in before:
@@ -204,10 +253,8 @@ def fetch_last(
     return [dict(row) for row in connection.execute(last, values)]
 
 
-def transact(
-    connection: sqlite3.Connection, statements: Sequence[str], values: Mapping[str, object]
-) -> list[Row]:
-    """Do the same as one transaction."""
+def transact(connection: sqlite3.Connection, statements: Sequence[str], values: Row) -> list[Row]:
+    """Run statements as one transaction and return the rows of the last."""
     connection.execute(SQLite.begin)
     try:
         rows = fetch_last(connection, statements, values)
@@ -217,3 +264,13 @@ def transact(
             connection.execute("rollback")
         raise
     return rows
+
+
+def take_and_give_back(connection: sqlite3.Connection) -> None:
+    """Begin to write, and write nothing."""
+    connection.execute(f"pragma busy_timeout = {PROOF_SECONDS * 1000:.0f}")
+    try:
+        connection.execute(SQLite.begin)
+        connection.execute("rollback")
+    finally:
+        connection.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000:.0f}")

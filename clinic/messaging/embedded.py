@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from clinic.database import Connection, Database, DatabaseUnavailable, Row, Sql, as_row, utc_now
+from clinic.database import (
+    Connection,
+    Database,
+    DatabaseLost,
+    DatabaseUnavailable,
+    Row,
+    Sql,
+    as_row,
+    utc_now,
+)
 from clinic.messaging.broker import LONGEST_REASON, BrokerUnavailable, Publish, Receive
 from clinic.messaging.message import Message
 
@@ -262,5 +271,7 @@ def database_errors_as_ours() -> Iterator[None]:
     """Say that the broker is away when the database that it lives in is."""
     try:
         yield
+    except DatabaseLost:
+        raise
     except DatabaseUnavailable as error:
         raise BrokerUnavailable(str(error)) from error

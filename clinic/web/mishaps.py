@@ -15,7 +15,7 @@ from clinic.web.description import (
 )
 from clinic.web.headers import LONGEST_LIST_BYTES, list_too_long, more_than_once
 from clinic.web.health import is_health
-from clinic.web.problems import RETRY_AFTER_SECONDS, Problem, invalid
+from clinic.web.problems import NOT_NOW, RETRY_AFTER_SECONDS, Problem, invalid
 from clinic.web.reading import (
     JSON,
     LONGEST_QUERY_BYTES,
@@ -79,10 +79,12 @@ OUR_FAULT = Explained(
 )
 UNAVAILABLE = Explained(
     name="unavailable",
-    text="The database is away or busy; nothing is wrong with the request. Send it again.",
+    text="The database is away or busy; nothing is wrong with the request. Send the very same "
+    "again: nothing was done, unless the detail says that it may have been, and nothing is done "
+    "twice.",
     example=Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "The clinic cannot do this right now. Send the same request again a little later.",
+        NOT_NOW,
         headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
     ),
 )

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from clinic.database import OutcomeUnknown
 from clinic.supervisor import Unavailable
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,12 @@ MEDIA_TYPE = "application/problem+json"
 LOGGED = "clinic.logged"
 # When to ask again while something is away: the supervisor and the pools try at least this often.
 RETRY_AFTER_SECONDS = 2
+NOT_NOW = "The clinic cannot do this right now. Send the same request again a little later."
+# A booking that stands already is confirmed as it is, and a change that is made already is none.
+MAYBE_DONE = (
+    "This may have been done or not: the database did not answer in time. Send the very same "
+    "request again a little later: what was done already is not done twice."
+)
 
 # Pydantic's words are for programmers; these are for whoever filled in the field.
 WORDS = {
@@ -156,7 +163,7 @@ async def on_unavailable(request: Request, error: Exception) -> Response:
     return problem_response(
         Problem(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            "The clinic cannot do this right now. Send the same request again a little later.",
+            MAYBE_DONE if isinstance(error, OutcomeUnknown) else NOT_NOW,
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
     )

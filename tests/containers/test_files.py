@@ -161,6 +161,37 @@ def test_ours_are_told_where_the_servers_are_in_settings_that_exist(name: str) -
 
 
 @pytest.mark.parametrize("name", OURS)
+def test_every_setting_of_the_example_is_handed_on(name: str) -> None:
+    explained = set(re.findall(r"^#([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    environment: dict[str, str | None] = yaml.safe_load(COMPOSE)["services"][name]["environment"]
+    handed_on = {
+        setting
+        for setting, value in environment.items()
+        if value is None or re.match(rf"\$\{{{setting}:[-?]", value)
+    }
+    # What a service is decides its role; inside its container it listens where it is published.
+    published = {"CLINIC_HOST", "CLINIC_PORT"}
+    assert explained - handed_on == {"CLINIC_ROLE"} | published
+    (port,) = yaml.safe_load(COMPOSE)["services"]["api"]["ports"]
+    assert published == set(re.findall(r"\$\{(\w+):-", port))
+
+
+def test_the_image_runs_with_every_setting_handed_on_and_none_set() -> None:
+    """Compose leaves out what .env does not have, and hands on what it has empty."""
+    given = {name: str(value or "") for name, value in SERVICES["api"]["environment"].items()}
+    code = "from clinic.settings import read_settings; print(read_settings({}).database_url)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**given, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT / "tests",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("postgresql://clinic:")
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_ours_are_given_longer_to_stop_than_they_take(name: str) -> None:
     grace = float(SERVICES[name]["environment"]["CLINIC_GRACE_SECONDS"])
     assert float(SERVICES[name]["stop_grace_period"].removesuffix("s")) >= grace + 10

@@ -2,11 +2,12 @@
 
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import anyio
 import pytest
 
-from clinic.database import Database, StatementRefused, utc_now
+from clinic.database import Database, DatabaseUnavailable, StatementRefused, utc_now
 from clinic.database.postgresql import MOST_CONNECTIONS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
@@ -96,6 +97,17 @@ async def test_three_hundred_random_cancellations_leave_the_database_sound(
     await insert(database, "last")
     # A cancelled one may have been committed just before: nobody can know.
     assert done + 1 <= await count(database) <= 301
+
+
+async def test_nobody_is_let_in_while_the_database_is_shut(database: Database) -> None:
+    inside = database.bypass()
+    database.shut("being brought up to date")
+    for way in (database.ping, partial(insert, database, "a"), partial(count, database)):
+        with pytest.raises(DatabaseUnavailable, match="being brought up to date"):
+            await way()
+    await insert(inside, "b")
+    database.reopen()
+    assert await count(database) == 1
 
 
 async def test_two_hundred_writers_at_once_all_get_their_turn(database: Database) -> None:

@@ -1,5 +1,6 @@
 """What only PostgreSQL does: it goes away, and comes back."""
 
+import contextlib
 import datetime
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,14 +14,16 @@ from clinic.appointments.idempotency import DELETE_OLD_KEYS
 from clinic.database import (
     BadDatabaseURL,
     CannotMigrate,
+    Connection,
     Database,
     DatabaseUnavailable,
     Sql,
+    StatementRefused,
     migrate,
     open_database,
     utc_now,
 )
-from clinic.database.connection import CLOSING_SECONDS
+from clinic.database.engine import CLOSING_SECONDS
 from clinic.database.postgresql import (
     CONNECT_SECONDS,
     MOST_CONNECTIONS,
@@ -114,6 +117,59 @@ async def test_a_server_killed_in_a_transaction_fails_that_one_only(
     assert await count(database) == before
     await insert(database, "c")
     assert await count(database) == before + 1
+
+
+async def pids(database: Database, sessions: int) -> set[int]:
+    """Use so many sessions at once, and return their processes on the server."""
+    found: set[int] = set()
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(sessions):
+            connection = await stack.enter_async_context(database.snapshot())
+            found.add((await connection.fetch_all("select pg_backend_pid() as pid"))[0]["pid"])
+    return found
+
+
+async def test_sessions_are_kept_after_a_refusal_and_none_after_an_outage(
+    database: Database,
+) -> None:
+    """What was opened in the same world as a session that failed is as bad: read-only, say."""
+    before = await pids(database, 3)
+    assert await pids(database, 3) == before
+    with pytest.raises(StatementRefused):
+        await database.look("select * from nothing")
+    with pytest.raises(ZeroDivisionError):
+        async with database.transaction():
+            raise ZeroDivisionError
+    assert await pids(database, 3) == before
+    with pytest.raises(DatabaseUnavailable):
+        async with database.transaction() as connection:
+            await connection.execute("set local statement_timeout = 1")
+            await connection.execute("select pg_sleep(1)")
+    assert not await pids(database, 3) & before
+
+
+async def test_a_session_in_which_nothing_can_be_written_is_not_kept(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.execute("set default_transaction_read_only = on")
+    await database.ping()
+    async with database.transaction() as connection:
+        await connection.execute("set transaction_read_only = on")
+        with pytest.raises(DatabaseUnavailable):
+            await insert_in(connection)
+    await insert(database, "a")
+
+
+async def insert_in(connection: Connection) -> None:
+    await connection.fetch_all(INSERT, {"id": "a", "ready_at": utc_now()})
+
+
+async def test_the_server_stops_working_for_one_who_has_left(database: Database) -> None:
+    with anyio.move_on_after(0.3):
+        await database.look("select pg_sleep(60)")
+    sql = "select count(*) as n from pg_stat_activity where query like '%pg_sleep(60)%' and pid <> "
+    with anyio.fail_after(SLACK_SECONDS):
+        while (await database.look(f"{sql} pg_backend_pid()"))[0]["n"]:
+            await anyio.sleep(0.02)
 
 
 async def test_a_server_that_is_down_is_said_at_once(server: Postgres, database: Database) -> None:

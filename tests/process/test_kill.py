@@ -136,9 +136,27 @@ def test_deliveries_that_fail_are_set_aside_in_the_end_and_the_clinic_goes_on(
         assert clinic.book(2).status_code == 201
 
 
-def test_who_keeps_failing_is_given_up(tmp_path: Path) -> None:
+def test_a_part_that_keeps_failing_is_given_up_and_the_others_go_on(tmp_path: Path) -> None:
     with running(tmp_path, CLINIC_LOG_LEVEL="error") as clinic:
         with refused(tmp_path, "insert on message"):
             clinic.book()
-            assert clinic.wait() == 1
-        assert "relay failed 8 times in a row" in clinic.log
+            until(lambda: "relay failed 8 times in a row: it stays down" in clinic.log)
+            assert clinic.book(2).status_code == 201
+            health = clinic.http.get("/health/ready")
+            assert health.status_code == 200
+            assert health.json()["status"] == "degraded"
+            assert health.json()["parts"]["relay"] == "down"
+        assert clinic.stop() == 0
+
+
+def test_a_process_whose_one_purpose_keeps_failing_ends_with_plain_words(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, "--role", "consumer", **QUICK) as consumer,
+        running(tmp_path, "--role", "api", **QUICK) as api,
+    ):
+        with refused(tmp_path, "update on message"):
+            assert api.book().status_code == 201
+            assert consumer.wait() == 1
+        last = consumer.log.splitlines()[-1]
+        assert last.endswith("Ended: consumer failed 8 times in a row; the reason stands above")
+        assert "ExceptionGroup" not in consumer.log

@@ -62,10 +62,15 @@ def test_a_bug_of_ours_is_answered_500_and_logged_without_the_name(tmp_path: Pat
 
 def test_no_password_is_printed(tmp_path: Path) -> None:
     away = f"clinic:{SECRET}@127.0.0.1:1"
-    line = plain_line(run(tmp_path, DATABASE_URL=f"postgresql://{away}/clinic", **LOUD))
+    line = plain_line(run(tmp_path, "migrate", DATABASE_URL=f"postgresql://{away}/clinic", **LOUD))
     assert "PostgreSQL 127.0.0.1:1/clinic cannot be used" in line
     assert SECRET not in line
     assert SECRET not in plain_line(run(tmp_path, AMQP_URL=f"amqp://{away}/?heartbeat=0"))
+    clinic = ClinicProcess(tmp_path, DATABASE_URL=f"postgresql://{away}/clinic", **LOUD)
+    until(lambda: "PostgreSQL 127.0.0.1:1/clinic cannot be reached" in clinic.log)
+    assert clinic.stop() == 0
+    assert SECRET not in clinic.log
+    clinic.close()
     with running(tmp_path, AMQP_URL=f"amqp://{away}/", **LOUD) as clinic:
         until(lambda: "RabbitMQ cannot be reached" in clinic.log)
         assert clinic.stop() == 0

@@ -1,0 +1,113 @@
+"""The files of an SQLite database: only its owner reads them, and nobody replaces them unseen."""
+
+import contextlib
+import logging
+import os
+import stat
+from pathlib import Path
+
+from clinic.database.engine import DatabaseLost
+
+log = logging.getLogger(__name__)
+
+# What belongs to the owner alone: every row of the database is personal.
+PRIVATE = 0o600
+# SQLite keeps these beside the database while anybody has it open, and gives them its permissions:
+# https://sqlite.org/tempfiles.html
+COMPANIONS = ("-wal", "-shm")
+
+Identity = tuple[int, int]
+NOTHING = (0, 0)
+
+
+class DatabaseFiles:
+    """Which files were opened: the database, the log of what was committed, and its index.
+
+    SQLite goes on with a file that somebody has deleted or replaced, and nobody ever finds again
+    what it writes there: https://sqlite.org/howtocorrupt.html, section 4.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._shown = path
+        self._paths: tuple[str, ...] = ()
+        self._database: Identity | None = None
+        self._known: tuple[Identity, ...] = ()
+
+    def remember(self, *, anew: bool) -> None:
+        """Note what has just been opened; the database itself only once, the others ``anew``."""
+        if not anew:
+            return
+        path = str(self._shown.resolve())
+        self._paths = (str(self._shown), *(path + companion for companion in COMPANIONS))
+        database, *companions = map(identity, self._paths)
+        self._database = self._database or database
+        self._known = (self._database, *companions)
+
+    def check(self, *, companions: bool) -> None:
+        """Check that the database, and its ``companions``, are what was opened; takes about 5 µs.
+
+        Raises:
+            DatabaseLost: one of them was deleted or replaced.
+        """
+        paths = self._paths if companions else self._paths[:1]
+        if any(
+            identity(path) != known
+            for path, known in zip(paths, self._known, strict=False)
+            if known != NOTHING
+        ):
+            raise DatabaseLost(
+                f"the database file {self._shown}, or one of those beside it, was deleted or "
+                "replaced while the clinic had it open: what is written now would be lost. Put the "
+                "right file there, then start again"
+            )
+
+
+def identity(path: str) -> Identity:
+    """Return what tells a file from every other, or ``NOTHING`` if there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a third of the time that Path.stat takes
+    except OSError:
+        return NOTHING
+    return found.st_dev, found.st_ino
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file for the database, if there is none, that only its owner can read.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path.resolve(), flags, PRIVATE))
+
+
+def keep_private(path: Path) -> None:
+    """Take a database that is there already away from everybody else's eyes, and say so.
+
+    Who has given it to a group on purpose, and to nobody else, is left alone.
+    """
+    resolved = str(path.resolve())
+    names = (resolved, *(resolved + companion for companion in COMPANIONS))
+    exposed = [name for name in map(Path, names) if is_exposed(name)]
+    if not exposed:
+        return
+    try:
+        for name in exposed:
+            name.chmod(PRIVATE)
+    except OSError as error:
+        log.warning(
+            "every user of this machine can read %s: its owner should chmod 600 it (%s)",
+            path,
+            error.strerror,
+        )
+    else:
+        log.warning("every user of this machine could read %s: now only its owner can", path)
+
+
+def is_exposed(path: Path) -> bool:
+    """Tell whether others than its owner and group may do anything with a file."""
+    try:
+        return bool(path.stat().st_mode & stat.S_IRWXO)
+    except OSError:
+        return False

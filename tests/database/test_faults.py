@@ -1,0 +1,311 @@
+"""Whatever happens to the database, and whenever: it is unavailable, and nothing else."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import get_args
+from urllib.parse import urlsplit
+
+import anyio
+import pytest
+
+from clinic.database import (
+    Database,
+    DatabaseUnavailable,
+    Dialect,
+    OutcomeUnknown,
+    open_database,
+    utc_now,
+)
+from clinic.database.postgresql import MOST_CONNECTIONS, PostgreSQL
+from clinic.database.sqlite import SQLite
+from tests.database.interceptor import Fault, Interceptor
+from tests.database.test_connection import INSERT, count
+from tests.servers import Postgres
+from tests.timing import PATIENCE_SECONDS, SLACK_SECONDS
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
+
+HUNG_SECONDS = 0.4
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("engine.CLOSING", "postgresql.STATEMENT", "postgresql.CANCEL", "sqlite.STATEMENT")
+    for name in names:
+        monkeypatch.setattr(f"clinic.database.{name}_SECONDS", HUNG_SECONDS)
+
+
+@pytest.fixture
+def url(make_database: Callable[[Dialect], str]) -> str:
+    return make_database(Dialect.POSTGRESQL)
+
+
+@pytest.fixture
+async def network(postgres: Postgres) -> AsyncIterator[Interceptor]:
+    network = Interceptor(postgres.port)
+    async with network.listening():
+        yield network
+
+
+@pytest.fixture
+async def database(url: str, network: Interceptor) -> AsyncIterator[Database]:
+    async with open_database(through(network, url)) as database:
+        yield database
+
+
+def through(network: Interceptor, url: str) -> str:
+    return url.replace(f":{urlsplit(url).port}/", f":{network.port}/")
+
+
+async def transaction(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.fetch_all(INSERT, {"id": "a", "ready_at": utc_now()})
+
+
+async def at_once(database: Database) -> None:
+    await database.at_once(INSERT, {"id": "a", "ready_at": utc_now()})
+
+
+async def look(database: Database) -> None:
+    await database.look("select count(*) as n from message")
+
+
+async def snapshot(database: Database) -> None:
+    await count(database)
+
+
+Way = Callable[[Database], Awaitable[None]]
+# What is said at each step of each way to use the database.
+STEPS: list[tuple[Way, str]] = [
+    (transaction, "begin"),
+    (transaction, "insert into message"),
+    (transaction, "commit"),
+    (at_once, "insert into message"),
+    (look, "from message"),
+    (snapshot, "begin"),
+    (snapshot, "from message"),
+    (snapshot, "commit"),
+]
+COMMITTING = [(transaction, "commit"), (at_once, "insert into message")]
+
+
+@pytest.mark.parametrize("fault", get_args(Fault))
+@pytest.mark.parametrize("way_and_step", STEPS, ids=lambda one: f"{one[0].__name__} {one[1]}")
+async def test_a_step_that_fails_is_an_outage(
+    database: Database, network: Interceptor, url: str, way_and_step: tuple[Way, str], fault: Fault
+) -> None:
+    way, step = way_and_step
+    network.fail(fault, step)
+    began = time.monotonic()
+    with pytest.raises(DatabaseUnavailable) as failure:
+        await way(database)
+    assert time.monotonic() - began < 3 * HUNG_SECONDS + SLACK_SECONDS
+    assert isinstance(failure.value, OutcomeUnknown) == ((way, step) in COMMITTING)
+    await sound_again(database)
+    done = "unanswered" in fault and (way, step) in COMMITTING
+    assert await count(database) == done
+    await way(database)
+    async with open_database(url) as other:
+        await all_ended_but(other, idle=1)
+
+
+@pytest.mark.parametrize("committing", [False, True])
+async def test_a_rollback_that_hangs_takes_nothing_but_its_session(
+    database: Database, network: Interceptor, *, committing: bool
+) -> None:
+    network.fail("unanswered", "rollback")
+    with pytest.raises(ZeroDivisionError):
+        async with database.transaction() if committing else database.snapshot():
+            raise ZeroDivisionError
+    await sound_again(database)
+    assert len(engine_of(database)._idle) == 1
+
+
+@pytest.mark.parametrize("way", [transaction, at_once, look, snapshot])
+async def test_a_server_that_nobody_can_reach_is_an_outage(
+    network: Interceptor, url: str, way: Way
+) -> None:
+    async with open_database(through(network, url)) as database:
+        network._server_port = 1  # accepts, and hangs up
+        with pytest.raises(DatabaseUnavailable) as failure:
+            await way(database)
+        assert not isinstance(failure.value, OutcomeUnknown)
+        assert engine_of(database)._turns.value == MOST_CONNECTIONS
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 100, b"N"])
+async def test_what_is_no_postgresql_is_an_outage(answer: bytes) -> None:
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with open_database(f"postgresql://clinic@127.0.0.1:{port}/clinic") as database:
+        for way in (transaction, at_once, look, snapshot):
+            with pytest.raises(DatabaseUnavailable):
+                await way(database)
+    server.close()
+
+
+async def test_a_conversation_that_ends_after_any_byte_is_an_outage(
+    postgres: Postgres, url: str
+) -> None:
+    """Of what the server says; a connection's beginning has some 600 bytes, all of it 1,500."""
+    left = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        there, here = await asyncio.open_connection("127.0.0.1", postgres.port)
+
+        async def ask() -> None:
+            while data := await reader.read(65_536):
+                here.write(data)
+
+        asking = asyncio.create_task(ask())
+        while left > 0 and (data := await there.read(left)):
+            left -= len(data)
+            writer.write(data)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        writer.close()
+        here.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    cut = url.replace(f":{postgres.port}/", f":{port}/")
+    outcomes: set[type[Exception]] = set()
+    for length in range(1, 2_000, 23):
+        left = length
+        async with open_database(cut) as database:
+            try:
+                await transaction(database)
+            except DatabaseUnavailable as error:
+                outcomes.add(type(error))
+    server.close()
+    assert OutcomeUnknown in outcomes
+
+
+def engine_of(database: Database) -> PostgreSQL:
+    engine = database._engine
+    assert isinstance(engine, PostgreSQL)
+    return engine
+
+
+async def sound_again(database: Database) -> None:
+    """Check that no session is lent out any more, and that the next one serves."""
+    await database.ping()
+    assert engine_of(database)._turns.value == MOST_CONNECTIONS
+
+
+async def all_ended_but(database: Database, idle: int) -> None:
+    """Check that the server has no sessions left but this one's own and those that are kept."""
+    sql = """
+        select count(*) as n from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()
+    """
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while (await database.look(sql))[0]["n"] > idle:
+            await anyio.sleep(0.02)
+
+
+async def test_a_commit_that_waits_for_a_standby_may_have_been_done(
+    postgres: Postgres, url: str
+) -> None:
+    """A synchronous standby that is lost has every commit wait for it."""
+    async with open_database(url) as database:
+        await look(database)
+        standby(postgres, "nobody")
+        try:
+            for way in (transaction, at_once):
+                with pytest.raises(OutcomeUnknown):
+                    await way(database)
+            assert await count(database) == 2  # reading goes on
+        finally:
+            standby(postgres, "")
+        await transaction(database)
+
+
+def standby(postgres: Postgres, name: str) -> None:
+    # Before anything is altered, or this commit would wait as well.
+    postgres.execute(f"alter system set synchronous_standby_names = '{name}'")
+    postgres.execute("select pg_reload_conf()")
+
+
+class TestSQLite:
+    """The same on a file, where the disk or another program can hang."""
+
+    @pytest.fixture
+    def url(self, make_database: Callable[[Dialect], str]) -> str:
+        return make_database(Dialect.SQLITE)
+
+    @pytest.fixture
+    async def database(self, url: str) -> AsyncIterator[Database]:
+        async with open_database(url) as database:
+            yield database
+
+    @pytest.mark.parametrize("way", [transaction, at_once])
+    async def test_a_lock_of_another_program(
+        self, url: str, way: Way, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("clinic.database.sqlite.BUSY_SECONDS", 0.1)
+        monkeypatch.setattr("clinic.database.sqlite.PROOF_SECONDS", 0.1)
+        async with open_database(url) as database, open_database(url) as other:
+            async with other.transaction():
+                with pytest.raises(DatabaseUnavailable) as failure:
+                    await way(database)
+                assert not isinstance(failure.value, OutcomeUnknown)
+                with pytest.raises(DatabaseUnavailable):
+                    await database.ping()
+                assert await count(database) == 0
+            await database.ping()
+            await way(database)
+
+    @pytest.mark.parametrize(("way", "step"), STEPS)
+    async def test_a_disk_that_hangs(self, database: Database, way: Way, step: str) -> None:
+        """As seen from the loop: the thread of the connection comes to nothing for a while."""
+        await look(database)
+        engine = database._engine
+        assert isinstance(engine, SQLite)
+        (session,) = engine._idle
+        threads = threading.active_count()
+
+        def hang(sql: str) -> None:
+            if step in sql:
+                time.sleep(3 * HUNG_SECONDS)
+
+        await engine._do(session, lambda connection: connection.set_trace_callback(hang))
+        with pytest.raises(DatabaseUnavailable) as failure:
+            await way(database)
+        assert isinstance(failure.value, OutcomeUnknown) == ((way, step) in COMMITTING)
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while not engine._idle:  # the lock is held for as long as the disk hangs
+                with suppress(DatabaseUnavailable):
+                    await database.ping()
+            while threading.active_count() > threads:
+                await anyio.sleep(0.02)
+        await transaction(database)
+
+    async def test_a_statement_without_end_ends(self, database: Database) -> None:
+        endless = (
+            "with recursive n (i) as (select 1 union all select i from n) select max(i) from n"
+        )
+        with pytest.raises(DatabaseUnavailable):
+            await database.look(endless)
+        with anyio.move_on_after(HUNG_SECONDS / 2):
+            await database.look(endless)
+        await transaction(database)
+
+    async def test_a_file_that_may_not_grow(self, database: Database) -> None:
+        with pytest.raises(DatabaseUnavailable, match="full"):
+            async with database.transaction() as connection:
+                (pages,) = await connection.fetch_all("pragma page_count")
+                await connection.fetch_all(f"pragma max_page_count = {pages['page_count']}")
+                for number in range(1000):
+                    values = {"id": f"{number}" + "a" * 4000, "ready_at": utc_now()}
+                    await connection.fetch_all(INSERT, values)
+        await transaction(database)
+        assert await count(database) == 1
