@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from clinic.database.engine import DatabaseLost
+from clinic.database.engine import DatabaseLost, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,8 @@ PRIVATE = 0o600
 COMPANIONS = ("-wal", "-shm")
 
 Identity = tuple[int, int]
-NOTHING = (0, 0)
+NOTHING: Identity = (0, 0)
+UNKNOWN: Identity = (-1, -1)
 
 
 class DatabaseFiles:
@@ -39,7 +40,7 @@ class DatabaseFiles:
             return
         path = str(self._shown.resolve())
         self._paths = (str(self._shown), *(path + companion for companion in COMPANIONS))
-        database, *companions = map(identity, self._paths)
+        database, *companions = (identity(path) for path in self._paths)
         self._database = self._database or database
         self._known = (self._database, *companions)
 
@@ -48,13 +49,14 @@ class DatabaseFiles:
 
         Raises:
             DatabaseLost: one of them was deleted or replaced.
+            DatabaseUnavailable: that cannot be told now.
         """
         paths = self._paths if companions else self._paths[:1]
-        if any(
-            identity(path) != known
-            for path, known in zip(paths, self._known, strict=False)
-            if known != NOTHING
-        ):
+        found = [identity(path) for path in paths]
+        known = self._known[: len(found)]
+        if UNKNOWN in found:
+            raise DatabaseUnavailable(f"the database file {self._shown} cannot be looked at")
+        if any(then not in (now, NOTHING, UNKNOWN) for now, then in zip(found, known, strict=True)):
             raise DatabaseLost(
                 f"the database file {self._shown}, or one of those beside it, was deleted or "
                 "replaced while the clinic had it open: what is written now would be lost. Put the "
@@ -66,8 +68,10 @@ def identity(path: str) -> Identity:
     """Return what tells a file from every other, or ``NOTHING`` if there is none."""
     try:
         found = os.stat(path)  # noqa: PTH116 - a third of the time that Path.stat takes
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return NOTHING
+    except OSError:
+        return UNKNOWN
     return found.st_dev, found.st_ino
 
 

@@ -1,7 +1,7 @@
 """Open the database that a URL names."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -13,9 +13,9 @@ from clinic.database.postgresql import PostgreSQL
 from clinic.database.sqlite import SQLite
 
 # What libpq and asyncpg understand alike: https://www.postgresql.org/docs/15/libpq-ssl.html
-POSTGRESQL_OPTIONS = frozenset(
-    {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl"}
-)
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+SSL_FILES = frozenset({"sslrootcert", "sslcert", "sslkey", "sslcrl"})
+POSTGRESQL_OPTIONS = SSL_FILES | {"sslmode", "sslpassword"}
 
 # How long libpq waits for a connection, in seconds, and for a network that swallows everything:
 # https://www.postgresql.org/docs/15/libpq-connect.html#LIBPQ-PARAMKEYWORDS
@@ -99,11 +99,19 @@ def _postgresql_server(rest: str) -> PostgreSQLServer:
     database = unquote(parts.path.removeprefix("/")) if host else ""
     if not host or not database or parts.fragment or is_misread(url):
         raise BadDatabaseURL(f"write postgresql://user:password@host:port/database; {ADVICE}")
-    unknown = {name for name, _ in parse_qsl(parts.query)} - POSTGRESQL_OPTIONS
-    if unknown:
+    _check_options(dict(parse_qsl(parts.query, keep_blank_values=True)))
+    return PostgreSQLServer(rest, f"PostgreSQL {host}:{port}/{quote(database)}")
+
+
+def _check_options(options: Mapping[str, str]) -> None:
+    if set(options) - POSTGRESQL_OPTIONS:
         known = ", ".join(sorted(POSTGRESQL_OPTIONS))
         raise BadDatabaseURL(f"of what may follow a ?, only these are known: {known}")
-    return PostgreSQLServer(rest, f"PostgreSQL {host}:{port}/{quote(database)}")
+    if options.get("sslmode", "prefer") not in SSL_MODES:
+        raise BadDatabaseURL(f"sslmode is one of these: {', '.join(SSL_MODES)}")
+    for name in SSL_FILES & set(options):
+        if not Path(options[name]).is_file():
+            raise BadDatabaseURL(f"{name} must name a file; there is none of that name")
 
 
 @contextlib.asynccontextmanager
