@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from clinic import __version__
 from clinic.analytics import description as analytics
-from clinic.analytics.recording import record
+from clinic.analytics.recording import recognise, record
 from clinic.analytics.routes import analytics_routes
 from clinic.appointments import description as appointments
 from clinic.appointments.booking import Writer
@@ -88,7 +88,9 @@ def services(
     hours = OpeningHours(*settings.hours)
     desk = Desk(database, outbox, settings.zone, settings.visit_minutes, hours)
     writer = Writer(desk)
-    consumer = Consumer(broker, outbox, record, settings.death_limit, settings.error_probability)
+    consumer = Consumer(
+        broker, outbox, record, recognise, settings.death_limit, settings.error_probability
+    )
 
     def http(*routes: Route) -> Service:
         app = application([*routes, *health_routes(look)], REFUSALS)

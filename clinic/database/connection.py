@@ -68,6 +68,10 @@ class StatementRefused(Exception):
         self.constraint = constraint
 
 
+class DataRefused(StatementRefused):
+    """The database takes no such values, now or later."""
+
+
 class Engine(Protocol):
     """What one kind of database does its own way."""
 

@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from clinic.database.connection import (
     DatabaseUnavailable,
+    DataRefused,
     Dialect,
     LostRace,
     Row,
@@ -64,6 +65,8 @@ AWAY_CLASSES = frozenset(
 )
 # Rolled back in favour of another transaction: a deadlock, or a serialization failure.
 LOST_CLASS = "40"
+# A value that fits no type, such as a NUL in a text or a year without a date.
+DATA_CLASS = "22"
 
 
 class PostgreSQL:
@@ -207,9 +210,10 @@ class PostgreSQL:
                 return LostRace(f"{self._name} preferred another transaction: {kind}")
             if state[:2] in AWAY_CLASSES or isinstance(error, asyncpg.InvalidCachedStatementError):
                 return DatabaseUnavailable(f"{self._name} cannot do it now: {kind} {state}")
-            return StatementRefused(f"{kind} {state}", getattr(error, "constraint_name", "") or "")
+            refused = DataRefused if state.startswith(DATA_CLASS) else StatementRefused
+            return refused(f"{kind} {state}", getattr(error, "constraint_name", "") or "")
         if isinstance(error, asyncpg.DataError):
-            return StatementRefused(kind)
+            return DataRefused(kind)
         # InternalClientError is what a connection may say that is just being cut.
         away = asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | TimeoutError
         if isinstance(error, away):

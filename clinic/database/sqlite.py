@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from clinic.database.connection import (
     DatabaseUnavailable,
+    DataRefused,
     Dialect,
     Row,
     StatementRefused,
@@ -47,6 +48,8 @@ AWAY = frozenset(
         sqlite3.SQLITE_AUTH,
     }
 )
+# What says that a value fits no column, or is too long for any.
+UNFIT = frozenset({sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG})
 
 
 class _Connection(sqlite3.Connection):
@@ -173,6 +176,8 @@ class SQLite:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in AWAY:
             return DatabaseUnavailable(f"the database {self._path} cannot be used: {error}")
         kind = getattr(error, "sqlite_errorname", type(error).__name__)
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in UNFIT:
+            return DataRefused(kind)
         # A constraint's message names table and columns, never values.
         return StatementRefused(
             kind, str(error) if isinstance(error, sqlite3.IntegrityError) else ""
