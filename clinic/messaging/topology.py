@@ -10,12 +10,17 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from clinic.messaging.broker import MOST_DEATHS
+
 # A server that has gone silent is noticed (heartbeat + 1) * 3 s later, or up to heartbeat / 2 more,
 # which is how often aiormq looks (STACK 1.1).
 HEARTBEAT_SECONDS = 5
 # Longer than any message is given back (by a drain, by a crash) in its life, and more than
 # DEATH_LIMIT can be: RabbitMQ 4 would otherwise drop a message after 20.
 DELIVERY_LIMIT = 1_000_000
+
+# Why a message that failed leaves the main queue.
+FAILED = frozenset({"rejected", "delivery_limit"})
 
 # What else may stand in the URL: https://github.com/mosquito/aiormq#tls-connection
 URL_OPTIONS = frozenset({"cafile", "capath", "cadata", "certfile", "keyfile", "auth"})
@@ -82,16 +87,31 @@ class Topology:
         """Return how often a message failed, from the ``x-death`` header that brokers keep.
 
         It is a list with one entry for each queue and reason, whose ``count`` goes up; 3.10 and 4.x
-        write it alike. The header comes from outside, and so is believed no further than it fits.
+        write it alike. The header comes from outside. One that no broker writes counts as
+        ``MOST_DEATHS``, so that its message is never rejected: RabbitMQ 3.10 cannot count on from
+        it, and its queue crashes, or it counts from far below zero.
         """
-        entries = (headers or {}).get("x-death")
-        return sum(
-            entry["count"]
-            for entry in (entries if isinstance(entries, list) else [])
-            if isinstance(entry, dict)
-            and entry.get("queue") == self.main
-            and entry.get("reason") in ("rejected", "delivery_limit")
-            and isinstance(entry.get("count"), int)
+        if "x-death" not in (headers or {}):
+            return 0
+        entries = (headers or {})["x-death"]
+        if not isinstance(entries, list) or not all(map(self._believable, entries)):
+            return MOST_DEATHS
+        died: int = sum(entry["count"] for entry in entries if entry["queue"] == self.main)
+        return min(died, MOST_DEATHS)
+
+    def _believable(self, entry: object) -> bool:
+        """Return whether a broker may have written an entry of ``x-death``."""
+        if not isinstance(entry, dict):
+            return False
+        queue, reason, count = (entry.get(name) for name in ("queue", "reason", "count"))
+        return (
+            isinstance(queue, str)
+            and isinstance(reason, str)
+            and type(count) is int  # True is an int, too
+            and 0 < count <= MOST_DEATHS
+            # For any other reason main loses a message for good: one that went round without being
+            # rejected is dropped (https://www.rabbitmq.com/docs/dlx#effects).
+            and (queue != self.main or reason in FAILED)
         )
 
 

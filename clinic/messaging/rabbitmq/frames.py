@@ -1,0 +1,178 @@
+"""Read what RabbitMQ delivers, whatever bytes its publisher put into it.
+
+A publisher chooses every byte of a message's properties and of the names it is routed by, and the
+server checks little of that. pamqp decodes all of it inside aiormq's reader, and whatever it cannot
+decode (a timestamp after the year 9999, a short string that is not UTF-8, tables nested a thousand
+deep) ends the connection: the message comes back on the next one, for ever. So a consumer's
+connection reads its frames through ``Frames``, which takes a publisher's bytes out of two of them
+before pamqp sees these:
+
+* out of a content header the properties; ``Incoming`` has them by delivery tag, as they came, for
+  ``properties.py`` to read.
+* out of ``Basic.Deliver`` exchange and routing key, which nobody here uses.
+
+aiormq provides for this: a ``TransportFactory`` opens the stream that it reads from. A test holds
+what this relies on (tests/messaging/test_frames.py).
+"""
+
+import asyncio
+import struct
+from typing import Any, cast
+
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from pamqp.constants import FRAME_BODY, FRAME_END_CHAR, FRAME_HEADER, FRAME_METHOD
+
+# A frame's type, channel and size (AMQP 0-9-1, 4.2.3). A byte that ends it follows its content.
+HEAD = struct.Struct(">BHI")
+END_SIZE = 1
+# A content header's class, weight and size of the body, before the properties (4.2.6.1).
+CONTENT_HEAD_SIZE = 12
+NO_PROPERTIES = b"\x00\x00"
+# Class 60, method 60: Basic.Deliver.
+DELIVER = b"\x00\x3c\x00\x3c"
+# In Basic.Deliver the tag stands after the consumer's, and a flag, "redelivered", after that.
+TAG_SIZE, FLAG_SIZE = 8, 1
+NO_ROUTE = b"\x00\x00"
+
+READ_SIZE = 64 * 1024
+# This much of what is not settled yet is kept in memory; no further message is read until there is
+# less. A consumer may have 500 messages at a time, each of up to 128 MiB.
+MOST_BYTES_HELD = 16 * 2**20
+
+
+class Incoming:
+    """What has come in by one consumer's channel and is not settled yet."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES_HELD) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._unlimited = False
+        self._properties: dict[int, bytes] = {}
+
+    def add_properties(self, tag: int, raw: bytes) -> None:
+        """Keep the properties of a delivery."""
+        self._properties[tag] = raw
+
+    def take_properties(self, tag: int) -> bytes:
+        """Return the properties of a delivery as they were sent, once."""
+        return self._properties.pop(tag, b"")
+
+    def add_bytes(self, size: int) -> None:
+        """Count bytes of a body that were read."""
+        self._bytes += size
+        if self._bytes > self._most_bytes and not self._unlimited:
+            self._room.clear()
+
+    def remove_bytes(self, size: int) -> None:
+        """Count bytes of a body as settled."""
+        self._bytes -= size
+        if self._bytes <= self._most_bytes:
+            self._room.set()
+
+    def lift_limit(self) -> None:
+        """Hold nothing up from now on, for the server's last answers come after its messages."""
+        self._unlimited = True
+        self._room.set()
+
+    @property
+    def full(self) -> bool:
+        """Whether no further message may be read."""
+        return not self._room.is_set()
+
+    async def room(self) -> None:
+        """Wait until a further message may be read."""
+        await self._room.wait()
+
+
+class Transport(TransportFactory):
+    """Opens the stream from which aiormq reads a consumer's frames."""
+
+    def __init__(self, incoming: Incoming) -> None:
+        self._incoming = incoming
+
+    async def create(
+        self, url: Any, **kwargs: Any
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect, by TLS where the URL says so."""
+        factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
+        reader, writer = await factory.create(url, **kwargs)
+        return cast("asyncio.StreamReader", Frames(reader, self._incoming)), writer
+
+
+class Frames:
+    """Gives out a stream's frames, in the pieces in which aiormq asks for them.
+
+    It has of a ``StreamReader`` what aiormq uses of one, ``at_eof`` and ``readexactly``. It reads
+    many frames at a time, and so takes no longer than a ``StreamReader`` alone.
+    """
+
+    def __init__(self, stream: asyncio.StreamReader, incoming: Incoming) -> None:
+        self._stream = stream
+        self._incoming = incoming
+        self._read = b""
+        self._next = 0
+        self._frame = b""
+        self._given = 0
+        self._tag = 0
+
+    def at_eof(self) -> bool:
+        """Return whether nothing follows."""
+        return (
+            self._given >= len(self._frame)
+            and self._next >= len(self._read)
+            and self._stream.at_eof()
+        )
+
+    async def readexactly(self, count: int) -> bytes:
+        """Return so many bytes, which belong to one frame."""
+        start = self._given
+        if start >= len(self._frame):
+            self._frame = await self._next_frame()
+            start = 0
+        self._given = start + count
+        return self._frame[start : self._given]
+
+    async def _next_frame(self) -> bytes:
+        if len(self._read) - self._next < HEAD.size:
+            await self._read_more(HEAD.size)
+        if self._read.startswith(b"AMQP", self._next):
+            return self._cut(HEAD.size)  # the server refuses our protocol, and aiormq says so
+        kind, channel, size = HEAD.unpack_from(self._read, self._next)
+        whole = HEAD.size + size + END_SIZE
+        if len(self._read) - self._next < whole:
+            await self._read_more(whole)
+        frame = self._cut(whole)
+        if kind == FRAME_BODY:
+            self._incoming.add_bytes(size)
+        elif kind == FRAME_HEADER:
+            properties_at = HEAD.size + CONTENT_HEAD_SIZE
+            self._incoming.add_properties(self._tag, frame[properties_at:-END_SIZE])
+            return framed(kind, channel, frame[HEAD.size : properties_at] + NO_PROPERTIES)
+        elif kind == FRAME_METHOD and frame.startswith(DELIVER, HEAD.size):
+            if self._incoming.full:
+                await self._incoming.room()
+            tag_at = HEAD.size + len(DELIVER) + 1 + frame[HEAD.size + len(DELIVER)]
+            route_at = tag_at + TAG_SIZE + FLAG_SIZE
+            self._tag = int.from_bytes(frame[tag_at : tag_at + TAG_SIZE], "big")
+            return framed(kind, channel, frame[HEAD.size : route_at] + NO_ROUTE)
+        return frame
+
+    async def _read_more(self, count: int) -> None:
+        """Have so many bytes that were not given out."""
+        missing = count - (len(self._read) - self._next)
+        more = await self._stream.read(READ_SIZE)
+        if len(more) < missing:
+            more += await self._stream.readexactly(missing - len(more))
+        self._read = self._read[self._next :] + more
+        self._next = 0
+
+    def _cut(self, count: int) -> bytes:
+        start, self._next = self._next, self._next + count
+        return self._read[start : self._next]
+
+
+def framed(kind: int, channel: int, payload: bytes) -> bytes:
+    """Return a frame."""
+    return HEAD.pack(kind, channel, len(payload)) + payload + FRAME_END_CHAR
