@@ -462,6 +462,8 @@ async def test_certificates_are_verified() -> None:
     try:
         async with RabbitBroker(server.tls_url, topology(QueueType.QUORUM)).publishing() as send:
             assert await send([message(1)]) == {"id-1"}
+        async with RabbitBroker(server.tls_url, topology(QueueType.QUORUM)).consuming(1) as receive:
+            assert (await take(receive, 1))[0].message == message(1)
         stranger = server.tls_url.split("?", maxsplit=1)[0]
         with pytest.raises(BrokerUnavailable, match="cannot be reached"):
             async with RabbitBroker(stranger, topology(QueueType.QUORUM)).publishing():
