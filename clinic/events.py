@@ -55,8 +55,8 @@ WallClockTime = Annotated[
 # is ever taken for it.
 NUMBER_TO_COME = "\x1a"
 
-# Ours have less than 2 KiB, and a newer clinic may tell more. To read a body of many MiB would hold
-# up everyone else.
+# In bytes. Ours have less than 2 KiB, and a newer clinic may tell more. Parsing a body of many MiB
+# would block the event loop.
 LARGEST_BODY = 64 * 1024
 
 # PostgreSQL's bigint, and what a JSON number carries safely through most programs is less.
@@ -202,7 +202,7 @@ def read(message: Message) -> Event:
 
 def _is_of_the_older_project(body: bytes) -> bool:
     try:
-        # Unlike json, it does not use up the stack for a body that is nested 100,000 deep.
+        # Unlike json's, this parser limits how deep a text may nest, and raises a ValueError.
         found = from_json(body)
     except ValueError:
         return False

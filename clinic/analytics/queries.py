@@ -76,7 +76,7 @@ SELECT_RECORDED = Sql(
 
 
 async def select_recorded(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """Return those of the ids whose events are recorded."""
+    """Return the ids among these whose events are recorded."""
     rows = await connection.fetch_all(SELECT_RECORDED, {"ids": list(ids)})
     return {row["event_id"] for row in rows}
 

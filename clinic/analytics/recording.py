@@ -1,7 +1,7 @@
 """Record events, however often they are delivered and in whatever order.
 
-Anybody may publish to the queue, so a message is only believed to say which event it brings. What
-is recorded is what the clinic's own event log has under that id.
+Anybody may publish to the queue. So a message only says which event to record, and the event is
+recorded as it stands in the clinic's own log.
 """
 
 import logging
@@ -28,7 +28,9 @@ NOT_LOGGED = (
 async def record(
     connection: Connection, messages: Sequence[Message]
 ) -> Sequence[Unreadable | None]:
-    """Record the events of a batch, each once; return for each message why it brings none, if so.
+    """Record the events of a batch, each once.
+
+    Return for each message, in order, None if its event is recorded, or why it has none.
 
     Raises:
         DatabaseUnavailable: nothing can be recorded now.
@@ -42,10 +44,10 @@ async def record(
         try:
             events.append(recorded(read_from_log(message, logged)))
         except Unreadable as unreadable:
-            # Its traceback would hold on to the batch, until somebody looks for garbage.
+            # The traceback refers to this frame: with it, a cycle would keep the batch in memory.
             failure = unreadable.with_traceback(None)
         failures.append(failure)
-    # In one order for all, or two that record the same would often deadlock.
+    # Sorted, or consumers that record the same events would deadlock.
     events.sort(key=lambda event: event.event_id)
     if events:
         await insert_recorded(connection, events, utc_now())
@@ -53,17 +55,17 @@ async def record(
 
 
 async def recognise(connection: Connection, messages: Sequence[Message]) -> Sequence[Standing]:
-    """Return of each message whether its event is recorded, and whether it is one of ours at all.
+    """Return the standing of each message, in order.
 
     Raises:
-        DatabaseUnavailable: nobody can tell now.
+        DatabaseUnavailable: the database cannot tell now.
     """
     ids = ids_of(messages)
     logged = await select_events(connection, ids) if ids else {}
     known = await select_recorded(connection, list(logged)) if logged else set()
     return [
         Standing.FOREIGN
-        if not brings_its_event(message, logged)
+        if not is_its_event(message, logged)
         else Standing.HANDLED
         if message.id in known
         else Standing.OPEN
@@ -72,17 +74,17 @@ async def recognise(connection: Connection, messages: Sequence[Message]) -> Sequ
 
 
 def ids_of(messages: Sequence[Message]) -> list[str]:
-    """Return the ids of those messages that may bring an event of ours."""
+    """Return the ids of the messages that may have an event of ours."""
     return [message.id for message in messages if may_be_an_id(message.id)]
 
 
 def read_from_log(message: Message, logged: Mapping[str, str]) -> Event:
-    """Return the event that a message brings, as it stands in the log.
+    """Return the event of a message as it stands in the log.
 
-    ``logged`` has the bodies of events by their ids.
+    ``logged`` has the bodies of events by id.
 
     Raises:
-        Unreadable: it brings none.
+        Unreadable: the message has none.
     """
     body = logged.get(message.id)
     if body == message.body:
@@ -91,8 +93,6 @@ def read_from_log(message: Message, logged: Mapping[str, str]) -> Event:
         raise Unreadable(OTHER_ID)
     if body is None:
         raise Unreadable(NOT_LOGGED)
-    # To record it is right in any case: the event happened. That its row in the outbox is closed
-    # with it is right, too.
     log.warning(
         "message %s differs from the event in the log; what the log has was recorded",
         shown(message.id),
@@ -100,8 +100,8 @@ def read_from_log(message: Message, logged: Mapping[str, str]) -> Event:
     return read(replace(message, body=body))
 
 
-def brings_its_event(message: Message, logged: Mapping[str, str]) -> bool:
-    """Return whether a message is the very event that the log has under its id."""
+def is_its_event(message: Message, logged: Mapping[str, str]) -> bool:
+    """Return whether a message is the event that the log has under its id."""
     body = logged.get(message.id)
     if body is None or body == message.body:
         return body is not None

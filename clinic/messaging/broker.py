@@ -14,7 +14,7 @@ from clinic.supervisor import Unavailable
 
 # A reason is for a person to read; a longer one is cut.
 LONGEST_REASON = 500
-# A message that failed so often, or that may have failed any number of times, is not tried again.
+# More than any limit of deaths.
 MOST_DEATHS = 1_000_000
 
 
@@ -41,7 +41,7 @@ class Delivery(Protocol):
     def deaths(self) -> int:
         """How many earlier deliveries of this message failed (were settled by ``retry``).
 
-        ``MOST_DEATHS`` where nobody can tell, because its publisher has meddled with the count.
+        ``MOST_DEATHS`` where the publisher has put something else in the place of that count.
         """
 
     async def solved(self) -> None:

@@ -24,30 +24,32 @@ log = logging.getLogger(__name__)
 BATCH = 250
 
 Handle = Callable[[Connection, Sequence[Message]], Awaitable[Sequence[Unreadable | None]]]
-"""Handle messages in the given transaction; return for each why it never can be, or None if it was.
+"""Handle messages in the given transaction.
+
+Return for each message, in order, None if it was handled, or why it never can be.
 
 Raises:
     Unavailable: none can be handled now; nobody's fault.
-    Exception: handling failed, and nobody knows of which of them.
+    Exception: handling failed, because of one of them or of all.
 """
 
 
 class Standing(Enum):
-    """How a message stands that was not handled just now."""
+    """What is known of a message whose handling failed."""
 
     HANDLED = auto()
-    """Its event was handled before: this is a copy."""
+    """It is a copy of an event that was handled before."""
     OPEN = auto()
-    """It is the very event that the log has under its id, and was never handled."""
+    """It is the event that the log has under its id, which was never handled."""
     FOREIGN = auto()
-    """It is no event of ours, whatever its id says."""
+    """It is no event of the log's, whatever id it bears."""
 
 
 Recognise = Callable[[Connection, Sequence[Message]], Awaitable[Sequence[Standing]]]
-"""Return how each message stands.
+"""Return the standing of each message, in order.
 
 Raises:
-    Unavailable: nobody can tell now.
+    Unavailable: the database cannot tell now.
 """
 
 
@@ -114,7 +116,7 @@ class Consumer:
         except Exception as error:  # noqa: BLE001 - whatever it is, a delivery failed of it
             if len(messages) == 1:
                 return [error]
-        # One bad message must not take its neighbours with it: it is looked for by halves.
+        # One bad message must not take its neighbours with it. Halving takes few transactions.
         middle = len(messages) // 2
         return [
             *await self._failures(messages[:middle]),
@@ -147,9 +149,9 @@ class Consumer:
             await self._settle_failed(failed)
 
     async def _settle_failed(self, failed: Sequence[tuple[Delivery, Exception]]) -> None:
-        """Settle deliveries that failed; a copy of what was handled before is solved all the same.
+        """Settle deliveries that failed; copies of events that were handled before are solved.
 
-        Only an event that was set aside as itself is closed: garbage that bears its id is not it.
+        An event is closed when its own message is set aside, not when garbage under its id is.
         """
         set_aside: list[str] = []
 
@@ -163,7 +165,7 @@ class Consumer:
 
         standings = await self._standings([delivery.message for delivery, _ in failed])
         try:
-            # All at once: to set one aside takes a round trip to the broker, and others wait.
+            # Concurrently, because setting one aside takes a round trip to the broker.
             async with anyio.create_task_group() as tasks:
                 for (delivery, failure), standing in zip(failed, standings, strict=True):
                     tasks.start_soon(settle_one, delivery, failure, standing)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-# Ours are UUIDs; the limit is the event's own.
+# The limit of an event's id (``events.py``); ours are UUIDs of 36 characters.
 LONGEST_ID = 100
-# How much of a line what comes from outside may take, in characters.
+# The longest text from outside that a line of the log shows in full, in characters.
 LONGEST_SHOWN = 200
 
 
@@ -13,8 +13,8 @@ class Message:
     """What travels through a broker.
 
     The broker looks at nothing but the envelope; ``body`` is the event as UTF-8 text, in our own
-    messages CloudEvents 1.0 JSON. ``id`` is the event's; a message that others published may lack
-    any of the envelope's fields, which are empty then, and what is not UTF-8 in it are surrogates.
+    messages CloudEvents 1.0 JSON. ``id`` is the event's. A message that others published may lack
+    any of the envelope's fields, which are empty then; bytes that are not UTF-8 become surrogates.
     """
 
     id: str
@@ -31,18 +31,17 @@ class Unreadable(Exception):
 
 
 def may_be_an_id(text: str) -> bool:
-    """Return whether an event of ours may have this id, and so whether to ask a database for it.
+    """Return whether an event of ours may have this id.
 
-    Databases refuse some texts that others publish (a NUL, a lone surrogate), each in its own way.
+    A database is only asked for such ids: it refuses some other texts (a NUL, a lone surrogate).
     """
     return 0 < len(text) <= LONGEST_ID and text.isascii() and text.isprintable()
 
 
 def shown(text: str, longest: int = LONGEST_SHOWN) -> str:
-    """Return a text from outside as it may stand in a line of the log: printable, and not long.
+    """Return a text from outside for a line of the log: escaped, and cut to a length.
 
-    Line breaks, escape sequences and marks that turn the direction of writing could else forge
-    lines, or hide some.
+    Unescaped line breaks, escape sequences and bidirectional marks can forge or hide lines.
     """
     if len(text) > longest:
         return f"{shown(text[:longest])}... ({len(text)} characters)"

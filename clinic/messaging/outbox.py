@@ -197,7 +197,7 @@ SELECT_EVENTS = Sql(
 
 
 async def select_events(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
-    """Return the bodies of those events that the log has, by their ids."""
+    """Return the bodies of the log's events among these ids, by id."""
     rows = await connection.fetch_all(SELECT_EVENTS, {"ids": list(ids)})
     return {row["id"]: row["body"] for row in rows}
 

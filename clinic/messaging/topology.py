@@ -87,9 +87,9 @@ class Topology:
         """Return how often a message failed, from the ``x-death`` header that brokers keep.
 
         It is a list with one entry for each queue and reason, whose ``count`` goes up; 3.10 and 4.x
-        write it alike. The header comes from outside. One that no broker writes counts as
-        ``MOST_DEATHS``, so that its message is never rejected: RabbitMQ 3.10 cannot count on from
-        it, and its queue crashes, or it counts from far below zero.
+        write it alike. A publisher may have put anything there. A header that no broker writes
+        counts as ``MOST_DEATHS``, so that the message is never rejected: a queue of RabbitMQ 3.10
+        crashes when it cannot add 1 to a count, and loses the message.
         """
         if "x-death" not in (headers or {}):
             return 0
@@ -109,8 +109,8 @@ class Topology:
             and isinstance(reason, str)
             and type(count) is int  # True is an int, too
             and 0 < count <= MOST_DEATHS
-            # For any other reason main loses a message for good: one that went round without being
-            # rejected is dropped (https://www.rabbitmq.com/docs/dlx#effects).
+            # RabbitMQ drops a message that goes round without being rejected, so a message that
+            # left main for any other reason never comes back (https://www.rabbitmq.com/docs/dlx).
             and (queue != self.main or reason in FAILED)
         )
 

@@ -3,7 +3,6 @@
 import asyncio
 import datetime
 import struct
-from functools import partial
 from typing import Any, cast
 
 import anyio
@@ -178,6 +177,7 @@ def test_what_pamqp_writes_is_read_alike(  # noqa: PLR0913, PLR0917
         short(b"a") + b"Z" + short(b"x-death") + b"V",
         short(b"a") + b"S" + struct.pack(">I", 2**32 - 1),
         (short(b"x-death") + b"A" + long(b"")) * 2,
+        short(b"x-death") + b"A" + long(b"F" + long(b"\x05countV\x05countV")),
     ],
 )
 def test_where_headers_have_no_end_nobody_can_tell_the_deaths(headers: bytes) -> None:
@@ -226,12 +226,26 @@ async def test_what_is_not_settled_is_bounded() -> None:
                 await reading.get_frame()
 
     await read(6)
-    for settle in (partial(incoming.remove_bytes, 8), incoming.lift_limit):
-        waiting = asyncio.create_task(read(3))
-        await anyio.sleep(0.05)
-        assert not waiting.done()
-        settle()
-        await waiting
+    waiting = asyncio.create_task(read(3))
+    await anyio.sleep(0.05)
+    assert not waiting.done()
+    incoming.remove_bytes(8)
+    await waiting
+
+
+async def test_what_comes_after_the_end_is_read_without_its_bodies() -> None:
+    """The answer to a cancel comes after all messages that are on their way, of any size."""
+    content = content_header(b"\0\0", 16) + raw(ContentBody(b"12345678")) * 2
+    incoming = Incoming(most_bytes=10)
+    answer = raw(Basic.CancelOk("a consumer"))
+    reading = receiver(fed(deliver(1) + content, (deliver(2) + content) * 2, answer), incoming)
+    frames: list[Any] = [(await reading.get_frame())[2] for _ in range(3)]
+    incoming.discard()
+    with anyio.fail_after(SLACK_SECONDS):
+        frames += [(await reading.get_frame())[2] for _ in range(6)]
+    assert [frame.value for frame in frames if isinstance(frame, ContentBody)] == [b"12345678"] * 2
+    assert [frame.body_size for frame in frames if isinstance(frame, ContentHeader)] == [16, 0, 0]
+    assert isinstance(frames[-1], Basic.CancelOk)
 
 
 TEXT = st.text(max_size=300) | st.binary(max_size=300).map(

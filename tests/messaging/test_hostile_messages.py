@@ -168,6 +168,20 @@ HOSTILE = {
     "died half a time": headers(x_death=deaths(MAIN.encode(), b"rejected", b"f\x3f\0\0\0")),
     "died of a text": headers(x_death=deaths(MAIN.encode(), b"rejected", b"S" + long(b"1"))),
     "died and expired": headers(x_death=deaths(MAIN.encode(), b"expired", integer(1))),
+    "died twice in one": headers(
+        x_death=b"A"
+        + long(
+            b"F"
+            + long(
+                b"\x05queueS"
+                + long(MAIN.encode())
+                + b"\x06reasonS"
+                + long(b"rejected")
+                + b"\x05countV\x05count"
+                + integer(1)
+            )
+        )
+    ),
     "x-death of a number": headers(x_death=b"A" + long(integer(1))),
     "x-death of nothing": headers(x_death=b"V"),
     "flags without end": b"\x00\x01",

@@ -51,7 +51,7 @@ class Session:
         self._over = ""
         self._tag: str | None = None
         self._endings: list[asyncio.Future[Any]] = []
-        # With the size of each one's body.
+        # The size of each body by delivery tag.
         self._unsettled: dict[int, int] = {}
         self._solved: set[int] = set()
         self._copying: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -82,7 +82,7 @@ class Session:
 
     async def end(self) -> None:
         """Give back what was not settled, without a death."""
-        self._incoming.lift_limit()
+        self._incoming.discard()
         for ending in self._endings:
             ending.remove_done_callback(self._on_closed)
             ending.cancel()
@@ -161,16 +161,16 @@ class Session:
     async def set_aside(self, message: Message, reason: str, attempts: int) -> None:
         """Put a copy of a message into not solved, with the reason and how often it was tried."""
         copy, reason = publishable(message, reason)
-        # Of two with one id aiormq would not know which was returned (STACK 1.2).
+        # aiormq tells returned messages apart by their ids only (STACK 1.2).
         lock = self._copying.setdefault(copy.id, asyncio.Lock()) if copy.id else asyncio.Lock()
         async with lock:
             await self._aside.publish([copy], {"x-reason": reason, "x-attempts": attempts})
 
 
 def publishable(message: Message, reason: str) -> tuple[Message, str]:
-    """Return a copy of a message that every server takes, and the reason, which says what it lacks.
+    """Return a copy of a message that every server takes, and a reason that names what it lacks.
 
-    A copy that cannot be published would come back for ever, and end its session each time.
+    A message whose copy cannot be published would come back for ever.
     """
     lacks: list[str] = []
 

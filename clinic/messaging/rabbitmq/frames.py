@@ -7,9 +7,9 @@ deep) ends the connection: the message comes back on the next one, for ever. So 
 connection reads its frames through ``Frames``, which takes a publisher's bytes out of two of them
 before pamqp sees these:
 
-* out of a content header the properties; ``Incoming`` has them by delivery tag, as they came, for
-  ``properties.py`` to read.
-* out of ``Basic.Deliver`` exchange and routing key, which nobody here uses.
+* the properties out of a content header; ``Incoming`` keeps them by delivery tag, and
+  ``properties.py`` reads them.
+* exchange and routing key out of ``Basic.Deliver``; nothing here uses them.
 
 aiormq provides for this: a ``TransportFactory`` opens the stream that it reads from. A test holds
 what this relies on (tests/messaging/test_frames.py).
@@ -26,7 +26,8 @@ from pamqp.constants import FRAME_BODY, FRAME_END_CHAR, FRAME_HEADER, FRAME_METH
 HEAD = struct.Struct(">BHI")
 END_SIZE = 1
 # A content header's class, weight and size of the body, before the properties (4.2.6.1).
-CONTENT_HEAD_SIZE = 12
+CONTENT_HEAD_SIZE, BODY_SIZE_SIZE = 12, 8
+NO_BODY = bytes(BODY_SIZE_SIZE)
 NO_PROPERTIES = b"\x00\x00"
 # Class 60, method 60: Basic.Deliver.
 DELIVER = b"\x00\x3c\x00\x3c"
@@ -35,20 +36,20 @@ TAG_SIZE, FLAG_SIZE = 8, 1
 NO_ROUTE = b"\x00\x00"
 
 READ_SIZE = 64 * 1024
-# This much of what is not settled yet is kept in memory; no further message is read until there is
-# less. A consumer may have 500 messages at a time, each of up to 128 MiB.
+# No further message is read while bodies of more bytes than this are not settled. A prefetch of 500
+# messages, each of up to 128 MiB, would not fit into memory.
 MOST_BYTES_HELD = 16 * 2**20
 
 
 class Incoming:
-    """What has come in by one consumer's channel and is not settled yet."""
+    """What one consumer's channel has received and not settled yet."""
 
     def __init__(self, most_bytes: int = MOST_BYTES_HELD) -> None:
         self._most_bytes = most_bytes
         self._bytes = 0
         self._room = asyncio.Event()
         self._room.set()
-        self._unlimited = False
+        self.discarding = False
         self._properties: dict[int, bytes] = {}
 
     def add_properties(self, tag: int, raw: bytes) -> None:
@@ -62,7 +63,7 @@ class Incoming:
     def add_bytes(self, size: int) -> None:
         """Count bytes of a body that were read."""
         self._bytes += size
-        if self._bytes > self._most_bytes and not self._unlimited:
+        if self._bytes > self._most_bytes and not self.discarding:
             self._room.clear()
 
     def remove_bytes(self, size: int) -> None:
@@ -71,9 +72,9 @@ class Incoming:
         if self._bytes <= self._most_bytes:
             self._room.set()
 
-    def lift_limit(self) -> None:
-        """Hold nothing up from now on, for the server's last answers come after its messages."""
-        self._unlimited = True
+    def discard(self) -> None:
+        """Read on without keeping bodies: the server's last answers come after its messages."""
+        self.discarding = True
         self._room.set()
 
     @property
@@ -116,6 +117,7 @@ class Frames:
         self._frame = b""
         self._given = 0
         self._tag = 0
+        self._skips_body = False
 
     def at_eof(self) -> bool:
         """Return whether nothing follows."""
@@ -135,29 +137,43 @@ class Frames:
         return self._frame[start : self._given]
 
     async def _next_frame(self) -> bytes:
-        if len(self._read) - self._next < HEAD.size:
-            await self._read_more(HEAD.size)
-        if self._read.startswith(b"AMQP", self._next):
-            return self._cut(HEAD.size)  # the server refuses our protocol, and aiormq says so
-        kind, channel, size = HEAD.unpack_from(self._read, self._next)
-        whole = HEAD.size + size + END_SIZE
-        if len(self._read) - self._next < whole:
-            await self._read_more(whole)
-        frame = self._cut(whole)
-        if kind == FRAME_BODY:
-            self._incoming.add_bytes(size)
-        elif kind == FRAME_HEADER:
-            properties_at = HEAD.size + CONTENT_HEAD_SIZE
-            self._incoming.add_properties(self._tag, frame[properties_at:-END_SIZE])
-            return framed(kind, channel, frame[HEAD.size : properties_at] + NO_PROPERTIES)
-        elif kind == FRAME_METHOD and frame.startswith(DELIVER, HEAD.size):
-            if self._incoming.full:
-                await self._incoming.room()
-            tag_at = HEAD.size + len(DELIVER) + 1 + frame[HEAD.size + len(DELIVER)]
-            route_at = tag_at + TAG_SIZE + FLAG_SIZE
-            self._tag = int.from_bytes(frame[tag_at : tag_at + TAG_SIZE], "big")
-            return framed(kind, channel, frame[HEAD.size : route_at] + NO_ROUTE)
-        return frame
+        while True:
+            if len(self._read) - self._next < HEAD.size:
+                await self._read_more(HEAD.size)
+            if self._read.startswith(b"AMQP", self._next):
+                return self._cut(HEAD.size)  # the server refuses our protocol; aiormq says so
+            kind, channel, size = HEAD.unpack_from(self._read, self._next)
+            whole = HEAD.size + size + END_SIZE
+            if len(self._read) - self._next < whole:
+                await self._read_more(whole)
+            frame = self._cut(whole)
+            if kind == FRAME_BODY:
+                if self._skips_body:
+                    continue
+                self._incoming.add_bytes(size)
+            elif kind == FRAME_HEADER:
+                return framed(kind, channel, self._without_properties(frame))
+            elif kind == FRAME_METHOD and frame.startswith(DELIVER, HEAD.size):
+                if self._incoming.full:
+                    await self._incoming.room()
+                return framed(kind, channel, self._without_route(frame))
+            return frame
+
+    def _without_route(self, frame: bytes) -> bytes:
+        """Return the content of a Basic.Deliver, and remember its tag."""
+        tag_at = HEAD.size + len(DELIVER) + 1 + frame[HEAD.size + len(DELIVER)]
+        flag_at = tag_at + TAG_SIZE
+        self._tag = int.from_bytes(frame[tag_at:flag_at], "big")
+        return frame[HEAD.size : flag_at + FLAG_SIZE] + NO_ROUTE
+
+    def _without_properties(self, frame: bytes) -> bytes:
+        """Return the content of a content header, and keep its properties."""
+        properties_at = HEAD.size + CONTENT_HEAD_SIZE
+        self._incoming.add_properties(self._tag, frame[properties_at:-END_SIZE])
+        self._skips_body = self._incoming.discarding
+        if self._skips_body:
+            return frame[HEAD.size : properties_at - BODY_SIZE_SIZE] + NO_BODY + NO_PROPERTIES
+        return frame[HEAD.size : properties_at] + NO_PROPERTIES
 
     async def _read_more(self, count: int) -> None:
         """Have so many bytes that were not given out."""

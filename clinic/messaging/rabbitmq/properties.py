@@ -1,11 +1,11 @@
 """Read a message's properties, whatever bytes stand in them.
 
-What we use of them is read, everything else is gone over by its length, and nothing fails: a
-property of which nobody can make sense must not keep its message from being settled.
+The few properties that we use are read, all others skipped by their length. Nothing fails, because
+bytes that make no sense must not keep a message from being settled.
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -39,17 +39,17 @@ LENGTH_SIZE = 4
 # The headers that we use, and the fields of an entry of ``x-death``, each with how deep it nests.
 HEADERS: Final = {b"subject": 1, b"x-death": 3}
 DEATH: Final = {b"queue": 1, b"reason": 1, b"count": 1}
-# Our messages have one header, and brokers add about ten. To read more takes time that others wait
-# for.
+# Our messages have one header, and brokers add about ten. Reading 40,000 takes 10 ms of the event
+# loop.
 MOST_FIELDS = 1000
 
 
 @dataclass(slots=True)
 class Properties:
-    """What we use of a message's properties; bytes that are not UTF-8 are surrogates.
+    """The properties that we use; bytes that are not UTF-8 become surrogates.
 
-    ``headers`` has the two that we use. Where they cannot be read to their end, its ``x-death`` is
-    None: nobody can tell how often the message died.
+    ``headers`` has ``subject`` and ``x-death``. Where the headers cannot be read to their end,
+    ``x-death`` is None: the message may have died any number of times.
     """
 
     message_id: str = ""
@@ -72,10 +72,10 @@ def read_properties(raw: bytes) -> Properties:
 
 
 class _Reading:
-    """Reads properties; each method takes where it begins, and returns where the next begins.
+    """Reads properties; methods take an offset, and return the offset behind what they read.
 
     Raises:
-        _Undecodable, IndexError: something unknown stands there, or less than it says.
+        _Undecodable, IndexError: a type is unknown, or a length wrong.
     """
 
     def __init__(self, raw: bytes) -> None:
@@ -83,7 +83,7 @@ class _Reading:
         self._fields_left = MOST_FIELDS
 
     def properties(self, found: Properties) -> None:
-        """Read what we use into ``found``."""
+        """Read the properties that we use into ``found``."""
         raw = self._raw
         # The last flag says that more flags follow. There are none, so servers do not heed it.
         flags, at = raw[0] << 8 | raw[1], 2
@@ -99,29 +99,30 @@ class _Reading:
                 setattr(found, name, text(raw[start:at]))
 
     def headers(self, at: int, found: dict[str, Any]) -> int:
-        """Read a table, and of its fields those that we use into ``found``."""
+        """Read the headers that we use into ``found``."""
         start, end = self.sized(at)
-        for name, value in self.fields(start, end, HEADERS):
-            if name in found:
-                raise _Undecodable  # of two with one name servers take the one, clients the other
-            found[name] = value
+        self.fields(start, end, HEADERS, found)
         return end
 
     def fields(
-        self, at: int, end: int, wanted: Mapping[bytes, int]
-    ) -> Iterator[tuple[str, object]]:
-        """Yield the wanted fields of a table, each read as deep as it says."""
+        self, at: int, end: int, wanted: Mapping[bytes, int], found: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Read the wanted fields of a table, each to its own depth, into ``found``."""
         raw = self._raw
         while at < end:
-            name = raw[at + 1 : at + 1 + raw[at]]
-            value, at = self.value(at + 1 + len(name), wanted.get(name, 0))
-            if name in wanted:
-                yield name.decode(), value
+            raw_name = raw[at + 1 : at + 1 + raw[at]]
+            value, at = self.value(at + 1 + len(raw_name), wanted.get(raw_name, 0))
+            if raw_name in wanted:
+                name = raw_name.decode()
+                if name in found:
+                    raise _Undecodable  # RabbitMQ takes the first of two, other readers the last
+                found[name] = value
         if at != end:
             raise _Undecodable
+        return found
 
     def value(self, at: int, depth: int) -> tuple[object, int]:
-        """Read a value; what nobody wants, or is nested deeper than ``depth``, is None."""
+        """Read a value down to ``depth`` levels; deeper ones are None."""
         self._fields_left -= 1
         if self._fields_left < 0:
             raise _Undecodable
@@ -139,11 +140,11 @@ class _Reading:
         if kind == ARRAY and depth > 1:
             return self.array(start, end, depth - 1), end
         if kind == TABLE and depth > 1:
-            return dict(self.fields(start, end, DEATH)), end
+            return self.fields(start, end, DEATH, {}), end
         return None, end
 
     def simple(self, kind: int, at: int, end: int) -> object:
-        """Read a number or a truth; of other values of a fixed size there is no use."""
+        """Read an integer or a boolean; other values of a fixed size are None."""
         if kind in SIGNED:
             return int.from_bytes(self._raw[at:end], "big", signed=SIGNED[kind])
         return self._raw[at] != 0 if kind == BOOLEAN else None
@@ -159,7 +160,7 @@ class _Reading:
         return found
 
     def sized(self, at: int) -> tuple[int, int]:
-        """Return where what has its length before it begins and ends."""
+        """Return where a value with a length before it begins and ends."""
         start = at + LENGTH_SIZE
         end = start + int.from_bytes(self._raw[at:start], "big")
         if end > len(self._raw):
