@@ -6,7 +6,6 @@ The format is https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/format
 
 import datetime
 import functools
-import json
 import zoneinfo
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -21,6 +20,7 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
+from pydantic_core import from_json
 from uuid_utils import uuid7
 
 from clinic.messaging.message import Message, Unreadable
@@ -49,6 +49,10 @@ WallClockTime = Annotated[
     NaiveDatetime, WithJsonSchema({"type": "string", "format": "date-time-local"})
 ]
 """A time without an offset, such as ``2025-12-01T15:30:00``."""
+
+# In bytes. Ours have less than 2 KiB, and a newer clinic may tell more. Parsing a body of many MiB
+# would block the event loop.
+LARGEST_BODY = 64 * 1024
 
 # PostgreSQL's bigint, and what a JSON number carries safely through most programs is less.
 LARGEST_ID = 2**53
@@ -157,11 +161,14 @@ def read(message: Message) -> Event:
     Raises:
         Unreadable: it holds none, and never will.
     """
+    # As bytes, for what others publish need not even be UTF-8.
+    body = message.body.encode("utf-8", "surrogateescape")
+    if len(body) > LARGEST_BODY:
+        raise Unreadable(f"no event of ours: the body is {len(body)} bytes long")
     try:
-        # As bytes, for what others publish need not even be UTF-8.
-        return _EVENT.validate_json(message.body.encode("utf-8", "surrogateescape"))
+        return _EVENT.validate_json(body)
     except ValidationError as error:
-        if _is_of_the_older_project(message.body):
+        if _is_of_the_older_project(body):
             raise Unreadable(OLDER_REASON) from None
         # Where and what, but never the input (STACK 8.1): old messages hold patients' names.
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -169,9 +176,10 @@ def read(message: Message) -> Event:
         raise Unreadable(f"no event of ours: {where}: {first['msg']}") from None
 
 
-def _is_of_the_older_project(body: str) -> bool:
+def _is_of_the_older_project(body: bytes) -> bool:
     try:
-        found = json.loads(body)
+        # Unlike json's, this parser limits how deep a text may nest, and raises a ValueError.
+        found = from_json(body)
     except ValueError:
         return False
     return isinstance(found, dict) and found.keys() >= OLDER_FIELDS and "specversion" not in found

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from clinic import __version__
 from clinic.addresses import ADVICE, is_misread
 from clinic.analytics import description as analytics
-from clinic.analytics.recording import record
+from clinic.analytics.recording import recognise, record
 from clinic.analytics.routes import analytics_routes
 from clinic.appointments import description as appointments
 from clinic.appointments.availability import OpeningHours
@@ -108,7 +108,9 @@ def services(
         appointment_minutes=settings.visit_minutes,
         hours=hours,
     )
-    consumer = Consumer(broker, outbox, record, settings.death_limit, settings.error_probability)
+    consumer = Consumer(
+        broker, outbox, record, recognise, settings.death_limit, settings.error_probability
+    )
 
     def announce() -> None:
         address = f"http://{settings.host}:{settings.port}"

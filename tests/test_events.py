@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clinic.events import AppointmentFacts, read, tell
+from clinic.events import LARGEST_BODY, AppointmentFacts, read, tell
 from clinic.messaging.message import Message, Unreadable
 
 FACTS = AppointmentFacts(
@@ -102,6 +102,35 @@ def test_what_is_no_event_of_ours_is_unreadable(change: dict[str, Any]) -> None:
     body = TOLD | change
     with pytest.raises(Unreadable):
         read(Message("", "", "", json.dumps(body)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "[" * 30_000,
+        '{"patient_name":' * 10_000,
+        "1" * 60_000,
+        '"\\ud800"',
+        "\udcff",
+        "\0",
+        "NaN",
+        " " * (LARGEST_BODY + 1),
+        "\udcff" * 10**6,
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_what_no_parser_takes_is_unreadable(body: str) -> None:
+    with pytest.raises(Unreadable, match="no event of ours: the body"):
+        read(Message("", "", "", body))
+
+
+def test_an_event_may_grow_but_not_without_limit() -> None:
+    body = EVENT.message().body
+    assert read(Message("", "", "", body + " " * (LARGEST_BODY - len(body)))) == EVENT
+    with pytest.raises(Unreadable, match=f"the body is {LARGEST_BODY + 1} bytes long"):
+        read(Message("", "", "", body + " " * (LARGEST_BODY + 1 - len(body))))
 
 
 @given(body=st.text() | st.recursive(st.none() | st.text(), st.lists).map(json.dumps))

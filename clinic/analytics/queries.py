@@ -63,6 +63,24 @@ async def insert_recorded(
     await connection.execute(INSERT_RECORDED, {"events": rows, "now": now})
 
 
+SELECT_RECORDED = Sql(
+    sqlite="""
+        select event_id from recorded where event_id in (select value from json_each(:ids))
+    """,
+    postgresql="""
+        select event_id
+        from json_array_elements_text(cast(:ids as json)) as asked (id)
+        join recorded on event_id = id
+    """,
+)
+
+
+async def select_recorded(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Return the ids among these whose events are recorded."""
+    rows = await connection.fetch_all(SELECT_RECORDED, {"ids": list(ids)})
+    return {row["event_id"] for row in rows}
+
+
 async def select_totals(connection: Connection, days: Days) -> list[Row]:
     """Return ``type`` and ``events`` for each type of event."""
     return await connection.fetch_all(

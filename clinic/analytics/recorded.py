@@ -4,6 +4,10 @@ import datetime
 from dataclasses import dataclass
 
 from clinic.events import Event
+from clinic.messaging.message import Unreadable
+
+# What a column of type integer holds: more than 4,000 years.
+LONGEST_LEAD_MINUTES = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +35,22 @@ class Recorded:
 
 
 def recorded(event: Event) -> Recorded:
-    """Return what is to be kept of an event."""
+    """Return what is to be kept of an event.
+
+    Raises:
+        Unreadable: its times or texts fit no table, and never will.
+    """
     facts = event.data
-    lead = facts.starts_at - event.time
+    try:
+        lead = facts.starts_at - event.time
+        occurred_at = event.time.astimezone(datetime.UTC)
+    except OverflowError:  # in UTC it would be before the year 1, or after 9999
+        raise Unreadable("no event of ours: a time of it is in no year from 1 to 9999") from None
+    lead_minutes = lead // datetime.timedelta(minutes=1)
+    if abs(lead_minutes) > LONGEST_LEAD_MINUTES:
+        raise Unreadable("no event of ours: it happened thousands of years from its appointment")
+    if any("\0" in text for text in (event.id, facts.office_number, facts.doctor_name or "")):
+        raise Unreadable("no event of ours: a text of it has a NUL")  # PostgreSQL takes none
     return Recorded(
         event_id=event.id,
         type=event.type,
@@ -45,6 +62,6 @@ def recorded(event: Event) -> Recorded:
         day=facts.date_time.date(),
         hour_of_week=facts.date_time.weekday() * 24 + facts.date_time.hour,
         duration_minutes=facts.duration_minutes,
-        lead_minutes=lead // datetime.timedelta(minutes=1),
-        occurred_at=event.time.astimezone(datetime.UTC),
+        lead_minutes=lead_minutes,
+        occurred_at=occurred_at,
     )

@@ -24,6 +24,7 @@ from clinic.database.connection import (
 from clinic.database.engine import (
     DatabaseLost,
     DatabaseUnavailable,
+    DataRefused,
     Dialect,
     LostRace,
     OutcomeUnknown,
@@ -41,6 +42,7 @@ __all__ = [
     "CannotMigrate",
     "Connection",
     "Crowded",
+    "DataRefused",
     "Database",
     "DatabaseLost",
     "DatabaseUnavailable",

@@ -60,6 +60,10 @@ class StatementRefused(Exception):
         self.constraint = constraint
 
 
+class DataRefused(StatementRefused):
+    """The database takes no such values, now or later."""
+
+
 @dataclass(eq=False)
 class Session:
     """A connection to the database, which serves one transaction after the other.

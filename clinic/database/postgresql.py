@@ -15,6 +15,7 @@ from pydantic_core import to_json
 
 from clinic.database.engine import (
     DatabaseUnavailable,
+    DataRefused,
     Dialect,
     LostRace,
     NoAnswer,
@@ -67,6 +68,8 @@ SESSION_SETTINGS = """
 CUT = re.compile("08|57P|40003")
 # Rolled back in favour of another transaction: a deadlock, or a serialization failure.
 LOST = re.compile("40")
+# A value that fits no type, such as a NUL in a text or a year without a date.
+UNFIT = re.compile("22")
 # Not now.
 AWAY = re.compile(
     "25"  # the transaction was ended under us, or the server has become read only
@@ -278,7 +281,8 @@ class PostgreSQL:
             )
         if AWAY.match(state) or isinstance(error, asyncpg.InvalidCachedStatementError):
             return DatabaseUnavailable(f"{self._name} cannot do it now: {kind} {state}")
-        return StatementRefused(f"{kind} {state}", getattr(error, "constraint_name", "") or "")
+        refused = DataRefused if UNFIT.match(state) else StatementRefused
+        return refused(f"{kind} {state}", getattr(error, "constraint_name", "") or "")
 
     def _translate_refusal(self, error: Exception) -> DatabaseUnavailable:
         """Return the error of one who connects: whatever it is, it is no statement's fault."""

@@ -17,6 +17,7 @@ from pydantic_core import to_json
 
 from clinic.database.engine import (
     DatabaseUnavailable,
+    DataRefused,
     Dialect,
     NoAnswer,
     Row,
@@ -61,6 +62,8 @@ AWAY = frozenset(
         sqlite3.SQLITE_INTERRUPT,
     }
 )
+# What says that a value fits no column, or is too long for any.
+UNFIT = frozenset({sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG})
 
 
 class _Connection(sqlite3.Connection):
@@ -211,16 +214,21 @@ class SQLite:
             return DatabaseUnavailable(f"the database {self._path} cannot be used: {error}")
         if not isinstance(error, sqlite3.Error):
             return None
+        return self._translate_code(error)
+
+    def _translate_code(self, error: sqlite3.Error) -> Exception:
         # The low byte is the primary code: https://sqlite.org/rescode.html#primary_result_codes
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in AWAY:
             # A commit that the disk did not take in order may be found again after a crash.
             kind = NoAnswer if code == sqlite3.SQLITE_IOERR else DatabaseUnavailable
             return kind(f"the database {self._path} cannot be used: {error}")
-        kind_of_refusal = getattr(error, "sqlite_errorname", type(error).__name__)
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
+        if code in UNFIT:
+            return DataRefused(name)
         # A constraint's message names table and columns, never values.
         return StatementRefused(
-            kind_of_refusal, str(error) if isinstance(error, sqlite3.IntegrityError) else ""
+            name, str(error) if isinstance(error, sqlite3.IntegrityError) else ""
         )
 
 

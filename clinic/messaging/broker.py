@@ -14,6 +14,8 @@ from clinic.supervisor import Unavailable
 
 # A reason is for a person to read; a longer one is cut.
 LONGEST_REASON = 500
+# More than any limit of deaths.
+MOST_DEATHS = 1_000_000
 
 
 class BrokerUnavailable(Unavailable):
@@ -37,7 +39,10 @@ class Delivery(Protocol):
 
     @property
     def deaths(self) -> int:
-        """How many earlier deliveries of this message failed (were settled by ``retry``)."""
+        """How many earlier deliveries of this message failed (were settled by ``retry``).
+
+        ``MOST_DEATHS`` where the publisher has put something else in the place of that count.
+        """
 
     async def solved(self) -> None:
         """Be done with the message: it is never delivered again."""

@@ -4,10 +4,14 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
+from functools import partial
 
-from clinic.database import Connection, again_if_lost
-from clinic.messaging.broker import Broker, Delivery
-from clinic.messaging.message import Message, Unreadable
+import anyio
+
+from clinic.database import Connection, DataRefused, again_if_lost
+from clinic.messaging.broker import MOST_DEATHS, Broker, Delivery
+from clinic.messaging.message import Message, Unreadable, shown
 from clinic.messaging.outbox import Outbox
 from clinic.messaging.settlement import settle
 from clinic.supervisor import Lifecycle, Unavailable
@@ -19,13 +23,33 @@ log = logging.getLogger(__name__)
 # bookings a second (benchmarks/README.md). With more, one that fails holds up too many others.
 BATCH = 250
 
-Handle = Callable[[Connection, Sequence[Message]], Awaitable[None]]
-"""Do with messages what is to be done with them, in the transaction that is given.
+Handle = Callable[[Connection, Sequence[Message]], Awaitable[Sequence[Unreadable | None]]]
+"""Handle messages in the given transaction.
+
+Return for each message, in order, None if it was handled, or why it never can be.
 
 Raises:
-    Unreadable: one of them can never be handled.
     Unavailable: none can be handled now; nobody's fault.
-    Exception: handling failed.
+    Exception: handling failed, because of one of them or of all.
+"""
+
+
+class Standing(Enum):
+    """What is known of a message whose handling failed."""
+
+    HANDLED = auto()
+    """It is a copy of an event that was handled before."""
+    OPEN = auto()
+    """It is the event that the log has under its id, which was never handled."""
+    FOREIGN = auto()
+    """It is no event of the log's, whatever id it bears."""
+
+
+Recognise = Callable[[Connection, Sequence[Message]], Awaitable[Sequence[Standing]]]
+"""Return the standing of each message, in order.
+
+Raises:
+    Unavailable: the database cannot tell now.
 """
 
 
@@ -37,8 +61,8 @@ class RehearsedFailure(Exception):
 class Consumer:
     """The service that has messages handled, each until it is solved or set aside.
 
-    What has come to its end so is closed in the ``outbox``, for that not to publish it again: what
-    was handled in the very transaction in which it was.
+    Events that end here are closed in the ``outbox``, so that no relay publishes them again: those
+    that were handled in the transaction that handled them, those that were set aside after that.
 
     ``error_probability`` is the share of deliveries, 0 to 1, that fail on purpose.
     """
@@ -46,6 +70,7 @@ class Consumer:
     broker: Broker
     outbox: Outbox
     handle: Handle
+    recognise: Recognise
     death_limit: int
     error_probability: float = 0.0
 
@@ -63,61 +88,114 @@ class Consumer:
                 lifecycle.up()
                 with lifecycle.until_stop():
                     deliveries = await receive()
-                set_aside = [
-                    delivery.message.id
-                    for delivery, failure in await self._attempt(deliveries)
-                    if await settle(delivery, failure, self.death_limit) and failure is not None
-                ]
-                if set_aside:
-                    async with self.outbox.database.transaction() as connection:
-                        await self.outbox.settle(connection, set_aside)
+                await self._settle(deliveries, await self._attempt(deliveries))
 
-    async def _attempt(
-        self, deliveries: Sequence[Delivery]
-    ) -> list[tuple[Delivery, Exception | None]]:
-        """Have a batch handled, and return what became of each delivery."""
-        outcomes: list[tuple[Delivery, Exception | None]] = []
-        sound: list[Delivery] = []
-        for delivery in deliveries:
-            if random.random() < self.error_probability:  # noqa: S311
-                outcomes.append((delivery, RehearsedFailure()))
-            else:
-                sound.append(delivery)
-        failure = await self._failure_of(sound) if sound else None
-        if failure is not None and len(sound) > 1:
-            # One bad message must not take its neighbours with it: each answers for itself alone.
-            outcomes += [(delivery, await self._failure_of([delivery])) for delivery in sound]
-        else:
-            outcomes += [(delivery, failure) for delivery in sound]
-        for delivery, failure in outcomes:
-            if failure is not None:
-                log_failure(delivery, failure)
-        return outcomes
+    async def _attempt(self, deliveries: Sequence[Delivery]) -> list[Exception | None]:
+        """Have a batch handled; return for each delivery why it failed, or None."""
+        failures: dict[int, Exception | None] = {
+            index: RehearsedFailure()
+            for index in range(len(deliveries))
+            if random.random() < self.error_probability  # noqa: S311
+        }
+        spared = [index for index in range(len(deliveries)) if index not in failures]
+        found = await self._failures([deliveries[index].message for index in spared])
+        failures.update(zip(spared, found, strict=True))
+        return [failures[index] for index in range(len(deliveries))]
 
-    async def _failure_of(self, deliveries: Sequence[Delivery]) -> Exception | None:
-        messages = [delivery.message for delivery in deliveries]
-
-        async def handle() -> None:
-            async with self.outbox.database.transaction() as connection:
-                await self.handle(connection, messages)
-                await self.outbox.settle(connection, [message.id for message in messages])
-
+    async def _failures(self, messages: Sequence[Message]) -> Sequence[Exception | None]:
+        """Have messages handled; return for each why that failed, or None."""
+        if not messages:
+            return []
         try:
-            await again_if_lost(handle)
+            return await again_if_lost(partial(self._transact, messages))
         except Unavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, this delivery failed of it
-            return error
-        return None
+        except DataRefused as error:
+            if len(messages) == 1:
+                return [Unreadable(f"the database takes no such values: {error}")]
+        except Exception as error:  # noqa: BLE001 - whatever it is, a delivery failed of it
+            if len(messages) == 1:
+                return [error]
+        # One bad message must not take its neighbours with it. Halving takes few transactions.
+        middle = len(messages) // 2
+        return [
+            *await self._failures(messages[:middle]),
+            *await self._failures(messages[middle:]),
+        ]
+
+    async def _transact(self, messages: Sequence[Message]) -> Sequence[Unreadable | None]:
+        async with self.outbox.database.transaction() as connection:
+            failures = await self.handle(connection, messages)
+            handled = [
+                message.id
+                for message, failure in zip(messages, failures, strict=True)
+                if failure is None
+            ]
+            if handled:
+                await self.outbox.settle(connection, handled)
+            return failures
+
+    async def _settle(
+        self, deliveries: Sequence[Delivery], failures: Sequence[Exception | None]
+    ) -> None:
+        """Settle each delivery."""
+        failed: list[tuple[Delivery, Exception]] = []
+        for delivery, failure in zip(deliveries, failures, strict=True):
+            if failure is None:
+                await settle(delivery, None, self.death_limit)
+            else:
+                failed.append((delivery, failure))
+        if failed:
+            await self._settle_failed(failed)
+
+    async def _settle_failed(self, failed: Sequence[tuple[Delivery, Exception]]) -> None:
+        """Settle deliveries that failed; copies of events that were handled before are solved.
+
+        An event is closed when its own message is set aside, not when garbage under its id is.
+        """
+        set_aside: list[str] = []
+
+        async def settle_one(delivery: Delivery, failure: Exception, standing: Standing) -> None:
+            copy = standing is Standing.HANDLED
+            if not copy:
+                log_failure(delivery, failure)
+            ended = await settle(delivery, None if copy else failure, self.death_limit)
+            if ended and standing is Standing.OPEN:
+                set_aside.append(delivery.message.id)
+
+        standings = await self._standings([delivery.message for delivery, _ in failed])
+        try:
+            # Concurrently, because setting one aside takes a round trip to the broker.
+            async with anyio.create_task_group() as tasks:
+                for (delivery, failure), standing in zip(failed, standings, strict=True):
+                    tasks.start_soon(settle_one, delivery, failure, standing)
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        if set_aside:
+            await again_if_lost(partial(self._close, set_aside))
+
+    async def _close(self, ids: Sequence[str]) -> None:
+        async with self.outbox.database.transaction() as connection:
+            await self.outbox.settle(connection, ids)
+
+    async def _standings(self, messages: Sequence[Message]) -> Sequence[Standing]:
+        try:
+            async with self.outbox.database.snapshot() as connection:
+                return await self.recognise(connection, messages)
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("%d messages that failed cannot be told from copies", len(messages))
+            return [Standing.FOREIGN] * len(messages)
 
 
 def log_failure(delivery: Delivery, failure: Exception) -> None:
     """Log why a delivery failed, with the traceback where the failure is not one of our own."""
     expected = isinstance(failure, Unreadable | RehearsedFailure)
     log.warning(
-        "message %s failed at attempt %d: %s",
-        delivery.message.id or "without id",
-        delivery.deaths + 1,
-        failure if isinstance(failure, Unreadable) else type(failure).__name__,
+        "message %s failed at attempt %s: %s",
+        shown(delivery.message.id) or "without id",
+        delivery.deaths + 1 if delivery.deaths < MOST_DEATHS else "(unknown)",
+        str(failure) if isinstance(failure, Unreadable) else type(failure).__name__,
         exc_info=None if expected else failure,
     )

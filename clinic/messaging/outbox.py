@@ -184,6 +184,23 @@ DELETE_SETTLED = Sql(
     """,
 )
 
+SELECT_EVENTS = Sql(
+    sqlite="""
+        select id, body from event where id in (select value from json_each(:ids))
+    """,
+    postgresql="""
+        select id, body
+        from json_array_elements_text(cast(:ids as json)) as asked (event_id)
+        join event on id = event_id
+    """,
+)
+
+
+async def select_events(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """Return the bodies of the log's events among these ids, by id."""
+    rows = await connection.fetch_all(SELECT_EVENTS, {"ids": list(ids)})
+    return {row["id"]: row["body"] for row in rows}
+
 
 @dataclass(frozen=True, slots=True)
 class _Published:

@@ -1,6 +1,6 @@
 """What becomes of a message that was tried: the whole retry policy."""
 
-from clinic.messaging.broker import Delivery
+from clinic.messaging.broker import MOST_DEATHS, Delivery
 from clinic.messaging.message import Unreadable
 
 
@@ -19,7 +19,10 @@ async def settle(delivery: Delivery, failure: Exception | None, death_limit: int
         case _ if delivery.deaths >= death_limit:
             # Only its type: what an unknown exception says may quote what it choked on.
             kind = type(failure).__name__
-            await delivery.not_solved(f"failed {delivery.deaths + 1} times, at last with {kind}")
+            times = f"{delivery.deaths + 1} times"
+            if delivery.deaths >= MOST_DEATHS:
+                times = "now (its header x-death is no broker's)"
+            await delivery.not_solved(f"failed {times}, at last with {kind}")
         case _:
             await delivery.retry()
             return False

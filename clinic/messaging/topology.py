@@ -10,12 +10,17 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from clinic.messaging.broker import MOST_DEATHS
+
 # A server that has gone silent is noticed (heartbeat + 1) * 3 s later, or up to heartbeat / 2 more,
 # which is how often aiormq looks (STACK 1.1).
 HEARTBEAT_SECONDS = 5
 # Longer than any message is given back (by a drain, by a crash) in its life, and more than
 # DEATH_LIMIT can be: RabbitMQ 4 would otherwise drop a message after 20.
 DELIVERY_LIMIT = 1_000_000
+
+# Why a message that failed leaves the main queue.
+FAILED = frozenset({"rejected", "delivery_limit"})
 
 # What else may stand in the URL: https://github.com/mosquito/aiormq#tls-connection
 URL_OPTIONS = frozenset({"cafile", "capath", "cadata", "certfile", "keyfile", "auth"})
@@ -82,16 +87,31 @@ class Topology:
         """Return how often a message failed, from the ``x-death`` header that brokers keep.
 
         It is a list with one entry for each queue and reason, whose ``count`` goes up; 3.10 and 4.x
-        write it alike. The header comes from outside, and so is believed no further than it fits.
+        write it alike. A publisher may have put anything there. A header that no broker writes
+        counts as ``MOST_DEATHS``, so that the message is never rejected: a queue of RabbitMQ 3.10
+        crashes when it cannot add 1 to a count, and loses the message.
         """
-        entries = (headers or {}).get("x-death")
-        return sum(
-            entry["count"]
-            for entry in (entries if isinstance(entries, list) else [])
-            if isinstance(entry, dict)
-            and entry.get("queue") == self.main
-            and entry.get("reason") in ("rejected", "delivery_limit")
-            and isinstance(entry.get("count"), int)
+        if "x-death" not in (headers or {}):
+            return 0
+        entries = (headers or {})["x-death"]
+        if not isinstance(entries, list) or not all(map(self._believable, entries)):
+            return MOST_DEATHS
+        died: int = sum(entry["count"] for entry in entries if entry["queue"] == self.main)
+        return min(died, MOST_DEATHS)
+
+    def _believable(self, entry: object) -> bool:
+        """Return whether a broker may have written an entry of ``x-death``."""
+        if not isinstance(entry, dict):
+            return False
+        queue, reason, count = (entry.get(name) for name in ("queue", "reason", "count"))
+        return (
+            isinstance(queue, str)
+            and isinstance(reason, str)
+            and type(count) is int  # True is an int, too
+            and 0 < count <= MOST_DEATHS
+            # RabbitMQ drops a message that goes round without being rejected, so a message that
+            # left main for any other reason never comes back (https://www.rabbitmq.com/docs/dlx).
+            and (queue != self.main or reason in FAILED)
         )
 
 

@@ -18,6 +18,7 @@ from clinic.analytics.report import WEEKDAYS, report
 from clinic.database import Database, again_if_lost
 from clinic.events import AppointmentFacts, Event, EventType, Status, tell
 from clinic.messaging.message import Message, Unreadable
+from clinic.messaging.outbox import Outbox
 
 pytestmark = pytest.mark.anyio
 
@@ -55,14 +56,20 @@ def messages(events: Sequence[Event]) -> list[Message]:
     return [event.message() for event in events]
 
 
-async def recording(database: Database, batch: Sequence[Message]) -> None:
+async def log_events(database: Database, events: Sequence[Event]) -> None:
+    """Write events into the log, as the desk does."""
+    async with database.transaction() as connection:
+        await Outbox(database, datetime.timedelta(minutes=1)).append(connection, messages(events))
+
+
+async def recording(database: Database, batch: Sequence[Message]) -> Sequence[Unreadable | None]:
     """Record a batch as the consumer does."""
 
-    async def transact() -> None:
+    async def transact() -> Sequence[Unreadable | None]:
         async with database.transaction() as connection:
-            await record(connection, batch)
+            return await record(connection, batch)
 
-    await again_if_lost(transact)
+    return await again_if_lost(transact)
 
 
 def nearest_rank(values: Sequence[int], percent: int) -> int | None:
@@ -169,6 +176,7 @@ RANGES = [
 @pytest.mark.parametrize("count", [0, 1, 2, 9, 10, 11, 300])
 async def test_the_numbers_equal_a_recount(database: Database, count: int) -> None:
     events = lives(seed=count, count=count)
+    await log_events(database, events)
     await recording(database, messages(events))
     for days in RANGES:
         found = await report(database, days, OPEN)
@@ -177,6 +185,7 @@ async def test_the_numbers_equal_a_recount(database: Database, count: int) -> No
 
 async def test_late_shuffled_and_repeated_events_count_as_in_order(database: Database) -> None:
     events = lives(seed=1, count=100)
+    await log_events(database, events)
     chance = random.Random(1)
     for _ in range(10):
         await recording(database, messages(chance.choices(events, k=50)))
@@ -189,6 +198,7 @@ async def test_late_shuffled_and_repeated_events_count_as_in_order(database: Dat
 
 async def test_an_appointment_stands_as_its_latest_known_event_tells(database: Database) -> None:
     events = lives(seed=3, count=40)
+    await log_events(database, events)
     known = random.Random(3).sample(events, k=len(events) // 2)
     await recording(database, messages(known))
     found = await report(database, Days(), OPEN)
@@ -199,6 +209,7 @@ async def test_many_consumers_that_record_the_same_at_once_count_it_once(
     database: Database,
 ) -> None:
     events = lives(seed=4, count=60)
+    await log_events(database, events)
     async with anyio.create_task_group() as tasks:
         for seed in range(6):
             shuffled = random.Random(seed).sample(events, k=len(events))
@@ -207,8 +218,17 @@ async def test_many_consumers_that_record_the_same_at_once_count_it_once(
     assert found.items() >= recount(events, Days()).items()
 
 
-async def test_a_batch_with_an_unreadable_message_records_nothing(database: Database) -> None:
-    good = messages(booked(seed=2, count=3))
-    with pytest.raises(Unreadable):
-        await recording(database, [*good, Message("", "", "", "{}")])
-    assert (await report(database, Days(), OPEN)).items() >= recount([], Days()).items()
+async def test_what_brings_no_event_is_told_apart_and_its_neighbours_are_recorded(
+    database: Database,
+) -> None:
+    events = booked(seed=2, count=4)
+    await log_events(database, events[:3])
+    batch = messages([*events, events[0]])
+    batch[1:1] = [Message("", "", "", "{}"), replace(batch[0], id=events[1].id)]
+    failures = [str(failure or "recorded") for failure in await recording(database, batch)]
+    assert failures[0] == failures[3] == failures[4] == failures[6] == "recorded"
+    assert failures[1] == "no event of ours: id: Field required"
+    assert "message_id is not the id" in failures[2]
+    assert "no event of this clinic's log has this id" in failures[5]
+    found = await report(database, Days(), OPEN)
+    assert found.items() >= recount(events[:3], Days()).items()

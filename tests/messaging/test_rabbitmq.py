@@ -19,7 +19,7 @@ from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.channel import Channel
 
 from clinic.analytics.queries import Days
-from clinic.analytics.recording import record
+from clinic.analytics.recording import recognise, record
 from clinic.analytics.report import report
 from clinic.database import Database, migrate, open_database
 from clinic.messaging.broker import BrokerUnavailable
@@ -105,7 +105,7 @@ async def line(
 ) -> AsyncIterator[Line]:
     """Run a relay and a consumer."""
     outbox = Outbox(database, timedelta(seconds=again_after))
-    consumer = Consumer(broker, outbox, record, death_limit=3)
+    consumer = Consumer(broker, outbox, record, recognise, death_limit=3)
     supervisor = Supervisor(
         [Service("relay", partial(outbox.relay, broker)), Service("consumer", consumer.run)],
         grace_seconds=10,
@@ -462,6 +462,8 @@ async def test_certificates_are_verified() -> None:
     try:
         async with RabbitBroker(server.tls_url, topology(QueueType.QUORUM)).publishing() as send:
             assert await send([message(1)]) == {"id-1"}
+        async with RabbitBroker(server.tls_url, topology(QueueType.QUORUM)).consuming(1) as receive:
+            assert (await take(receive, 1))[0].message == message(1)
         stranger = server.tls_url.split("?", maxsplit=1)[0]
         with pytest.raises(BrokerUnavailable, match="cannot be reached"):
             async with RabbitBroker(stranger, topology(QueueType.QUORUM)).publishing():

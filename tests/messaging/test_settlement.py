@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from clinic.messaging.broker import MOST_DEATHS
 from clinic.messaging.message import Message, Unreadable
 from clinic.messaging.settlement import settle
 
@@ -40,6 +41,11 @@ class Noted:
         (ValueError("a name"), 2, "retry"),
         (ValueError("a name"), 3, "not solved: failed 4 times, at last with ValueError"),
         (ValueError("a name"), 4, "not solved: failed 5 times, at last with ValueError"),
+        (
+            ValueError("a name"),
+            MOST_DEATHS,
+            "not solved: failed now (its header x-death is no broker's), at last with ValueError",
+        ),
         (Unreadable("no JSON"), 0, "not solved: unreadable: no JSON"),
     ],
 )

@@ -5,6 +5,8 @@
 ``connection.py``         connections and channels, deadlines, and every failure in our words
 ``publishing.py``         publish many at once, each confirmed
 ``consuming.py``          what has arrived, and what of it is not settled yet
+``frames.py``             read what is delivered, whatever bytes its publisher put into it
+``properties.py``         what we use of a message's properties
 ========================  ========================================================================
 
 Each session has connections of its own. Every wait for the broker has a deadline, since aiormq has
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 from clinic.messaging.broker import Publish, Receive
 from clinic.messaging.rabbitmq.connection import open_channel
 from clinic.messaging.rabbitmq.consuming import Session
+from clinic.messaging.rabbitmq.frames import Incoming, Transport
 from clinic.messaging.rabbitmq.publishing import Publisher
 from clinic.messaging.topology import Topology
 
@@ -44,11 +47,12 @@ class RabbitBroker:
         """Keep the promise of ``Broker.consuming``."""
         # A connection that publishes is blocked when the server runs out of memory or disk; what
         # consumes must go on then, for it is what makes room.
+        incoming = Incoming()
         async with (
-            open_channel(self.url, self.topology, "consumer") as channel,
+            open_channel(self.url, self.topology, "consumer", Transport(incoming)) as channel,
             open_channel(self.url, self.topology, "set aside") as aside,
         ):
-            session = Session(channel, aside, self.topology, limit)
+            session = Session(channel, incoming, aside, self.topology, limit)
             await session.begin()
             try:
                 yield session.receive

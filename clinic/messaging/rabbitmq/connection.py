@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import aiormq
 import anyio
+from aiormq import TransportFactory
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import AMQPError, ChannelPreconditionFailed, DeliveryError
 
@@ -23,15 +24,19 @@ FAREWELL_SECONDS = 1.0
 
 @asynccontextmanager
 async def open_channel(
-    url: str, topology: Topology, purpose: str
+    url: str, topology: Topology, purpose: str, transport: TransportFactory | None = None
 ) -> AsyncIterator[AbstractChannel]:
     """Open a connection and a channel, with everything declared, for a body.
+
+    What is read from it comes through ``transport``, if that is given.
 
     Raises:
         BrokerUnavailable: the broker is away, or has queues of other arguments.
     """
     with as_unavailable("cannot be reached"), step():
-        connection = await aiormq.connect(connection_url(url, f"clinic {purpose}"))
+        connection = await aiormq.connect(
+            connection_url(url, f"clinic {purpose}"), transport_factory=transport
+        )
     seconds = STEP_SECONDS
     try:
         with as_unavailable("cannot be used"), step():

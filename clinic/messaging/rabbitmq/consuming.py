@@ -4,25 +4,45 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from clinic.messaging.broker import LONGEST_REASON, BrokerUnavailable
 from clinic.messaging.message import Message
 from clinic.messaging.rabbitmq.connection import as_unavailable, step
+from clinic.messaging.rabbitmq.frames import Incoming
+from clinic.messaging.rabbitmq.properties import read_properties
 from clinic.messaging.rabbitmq.publishing import Publisher
 from clinic.messaging.topology import Topology
+
+# What AMQP has room for in a message_id and a type, in bytes.
+LONGEST_SHORT = 255
+# The longest subject that a copy keeps, in bytes. With it, an id and a type (255 each) and a reason
+# (4 * 500) the header of a copy fits the smallest frame that a server may ask for, 4,096 bytes.
+LONGEST_SUBJECT = 1000
+# The longest body that a copy keeps whole, in bytes: the default limit of RabbitMQ 4. Older servers
+# take eight times as much, and sending that takes longer than a publish may.
+LARGEST_BODY = 16 * 2**20
+
+LONGEST_CHARACTER = 4  # bytes of UTF-8
 
 
 class Session:
     """One consumer's session: what has arrived, and what of it is not settled yet."""
 
     def __init__(
-        self, channel: AbstractChannel, aside: AbstractChannel, topology: Topology, limit: int
+        self,
+        channel: AbstractChannel,
+        incoming: Incoming,
+        aside: AbstractChannel,
+        topology: Topology,
+        limit: int,
     ) -> None:
         self._channel = channel
+        self._incoming = incoming
         self._aside = Publisher(aside, topology.not_solved)
         self._topology = topology
         self._limit = limit
@@ -31,8 +51,10 @@ class Session:
         self._over = ""
         self._tag: str | None = None
         self._endings: list[asyncio.Future[Any]] = []
-        self.unsettled: set[int] = set()
+        # The size of each body by delivery tag.
+        self._unsettled: dict[int, int] = {}
         self._solved: set[int] = set()
+        self._copying: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def begin(self) -> None:
         """Start consuming, and watch for every way in which that may end."""
@@ -60,6 +82,7 @@ class Session:
 
     async def end(self) -> None:
         """Give back what was not settled, without a death."""
+        self._incoming.discard()
         for ending in self._endings:
             ending.remove_done_callback(self._on_closed)
             ending.cancel()
@@ -70,11 +93,11 @@ class Session:
                 await self._channel.basic_cancel(self._tag)
             await self._acknowledge()
             # Not left to the closing of the channel: RabbitMQ counts that as a failed delivery.
-            for tag in sorted(self.unsettled):
+            for tag in sorted(self._unsettled):
                 await self._channel.basic_nack(tag, requeue=True)
 
     async def _on_message(self, message: DeliveredMessage) -> None:
-        self.unsettled.add(int(message.delivery_tag or 0))
+        self._unsettled[int(message.delivery_tag or 0)] = len(message.body)
         self._arrived.append(message)
         self._news.set()
 
@@ -90,19 +113,19 @@ class Session:
         self._news.set()
 
     def _delivery(self, message: DeliveredMessage) -> "_Delivery":
-        properties = message.header.properties
-        headers = properties.headers or {}
-        subject = headers.get("subject")
+        tag = int(message.delivery_tag or 0)
+        properties = read_properties(self._incoming.take_properties(tag))
+        subject = properties.headers.get("subject")
         return _Delivery(
             self,
-            int(message.delivery_tag or 0),
+            tag,
             Message(
-                id=properties.message_id or "",
-                type=properties.message_type or "",
+                id=properties.message_id,
+                type=properties.message_type,
                 subject=subject if isinstance(subject, str) else "",
                 body=message.body.decode("utf-8", "surrogateescape"),
             ),
-            self._topology.deaths(headers),
+            self._topology.deaths(properties.headers),
         )
 
     def solved(self, tag: int) -> None:
@@ -113,7 +136,8 @@ class Session:
         """Acknowledge what was solved: with one frame all before which nothing is open."""
         if not self._solved:
             return
-        oldest_open = min(self.unsettled - self._solved, default=max(self._solved) + 1)
+        open_tags = self._unsettled.keys() - self._solved
+        oldest_open = min(open_tags, default=max(self._solved) + 1)
         together = max((tag for tag in self._solved if tag < oldest_open), default=None)
         with as_unavailable("does not answer"), step():
             if together is not None:
@@ -121,19 +145,63 @@ class Session:
             for tag in sorted(self._solved):
                 if tag > oldest_open:
                     await self._channel.basic_ack(tag, wait=False)
-        self.unsettled -= self._solved
+        for tag in self._solved:
+            self._forget(tag)
         self._solved.clear()
 
     async def reject(self, tag: int) -> None:
         """Have RabbitMQ put a delivery into the dead letter queue."""
         with as_unavailable("does not answer"), step():
             await self._channel.basic_nack(tag, requeue=False, wait=False)
-        self.unsettled.discard(tag)
+        self._forget(tag)
+
+    def _forget(self, tag: int) -> None:
+        self._incoming.remove_bytes(self._unsettled.pop(tag, 0))
 
     async def set_aside(self, message: Message, reason: str, attempts: int) -> None:
         """Put a copy of a message into not solved, with the reason and how often it was tried."""
-        headers = {"x-reason": reason[:LONGEST_REASON], "x-attempts": attempts}
-        await self._aside.publish([message], headers)
+        copy, reason = publishable(message, reason)
+        # aiormq tells returned messages apart by their ids only (STACK 1.2).
+        lock = self._copying.setdefault(copy.id, asyncio.Lock()) if copy.id else asyncio.Lock()
+        async with lock:
+            await self._aside.publish([copy], {"x-reason": reason, "x-attempts": attempts})
+
+
+def publishable(message: Message, reason: str) -> tuple[Message, str]:
+    """Return a copy of a message that every server takes, and a reason that names what it lacks.
+
+    A message whose copy cannot be published would come back for ever.
+    """
+    lacks: list[str] = []
+
+    def kept(name: str, text: str, longest: int) -> str:
+        why = unfit(text, longest)
+        if why:
+            lacks.append(f"{name} ({why})")
+        return "" if why else text
+
+    copy = Message(
+        id=kept("message_id", message.id, LONGEST_SHORT),
+        type=kept("type", message.type, LONGEST_SHORT),
+        subject=kept("subject", message.subject, LONGEST_SUBJECT),
+        body=message.body,
+    )
+    if len(copy.body) * LONGEST_CHARACTER > LARGEST_BODY:
+        body = copy.body.encode("utf-8", "surrogateescape")
+        if len(body) > LARGEST_BODY:
+            lacks.append(f"body after {LARGEST_BODY} bytes ({len(body)} bytes long)")
+            copy = replace(copy, body=body[:LARGEST_BODY].decode("utf-8", "surrogateescape"))
+    note = f"; this copy lacks its {', '.join(lacks)}" if lacks else ""
+    return copy, reason[: LONGEST_REASON - len(note)] + note
+
+
+def unfit(text: str, longest: int) -> str:
+    """Return why a text cannot be sent in so many bytes, or nothing if it can."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        return "not UTF-8"
+    return f"{size} bytes long" if size > longest else ""
 
 
 @dataclass(frozen=True)
