@@ -10,7 +10,7 @@ import anyio
 
 from clinic import __version__, roles
 from clinic.database import BadDatabaseURL, CannotMigrate, migrate
-from clinic.messaging.topology import BadBrokerURL
+from clinic.messaging.rabbitmq.address import BadBrokerURL
 from clinic.settings import BadSetting, Role, Settings, read_settings
 from clinic.supervisor import GaveUp
 from clinic.web.server import CannotListen, listen

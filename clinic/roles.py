@@ -24,7 +24,8 @@ from clinic.messaging.consumer import Consumer
 from clinic.messaging.embedded import EmbeddedBroker
 from clinic.messaging.outbox import Outbox
 from clinic.messaging.rabbitmq import RabbitBroker
-from clinic.messaging.topology import QueueType, Topology, connection_url
+from clinic.messaging.rabbitmq.address import read_address
+from clinic.messaging.rabbitmq.topology import QueueType, Topology
 from clinic.settings import Role, Settings
 from clinic.supervisor import Service, Supervisor, stopped_by_signals
 from clinic.web import docs
@@ -56,7 +57,7 @@ def check(settings: Settings) -> None:
     """
     read_database_url(settings.database_url)
     if settings.amqp_url is not None:
-        connection_url(settings.amqp_url, "clinic")
+        read_address(settings.amqp_url).tls_context()
 
 
 async def run(settings: Settings, listener: socket.socket) -> bool:

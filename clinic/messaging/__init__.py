@@ -5,7 +5,6 @@
 ``broker.py``             what every broker promises
 ``embedded.py``           the broker that lives in the clinic's own database
 ``rabbitmq/``             the broker on a RabbitMQ server
-``topology.py``           what stands on that server: queues, exchanges, arguments
 ``outbox.py``             the event log, and the relay that publishes from it
 ``settlement.py``         what becomes of a message that was tried: the whole retry policy
 ``consumer.py``           take messages, have them handled, settle them

@@ -7,7 +7,7 @@ import pytest
 
 from clinic.database import Database
 from clinic.messaging.embedded import EmbeddedBroker
-from tests.messaging.test_broker import publish, take
+from tests.messaging.brokers import publish, take
 from tests.timing import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio

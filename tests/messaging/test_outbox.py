@@ -14,7 +14,7 @@ from clinic.messaging.embedded import EmbeddedBroker
 from clinic.messaging.message import Message
 from clinic.messaging.outbox import LOOK_SECONDS, Outbox
 from clinic.supervisor import Patience, Service, Supervisor
-from tests.messaging.test_broker import message
+from tests.messaging.brokers import message
 from tests.timing import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]

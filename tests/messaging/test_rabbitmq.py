@@ -27,18 +27,21 @@ from clinic.messaging.consumer import Consumer
 from clinic.messaging.message import Message
 from clinic.messaging.outbox import Outbox
 from clinic.messaging.rabbitmq import RabbitBroker, connection
+from clinic.messaging.rabbitmq.address import HEARTBEAT_SECONDS
 from clinic.messaging.rabbitmq.connection import (
     FAREWELL_SECONDS,
     STEP_SECONDS,
     close,
     open_channel,
+    open_connection,
 )
+from clinic.messaging.rabbitmq.declaring import Standing
 from clinic.messaging.rabbitmq.publishing import PUBLISH_SECONDS, Publisher
-from clinic.messaging.topology import HEARTBEAT_SECONDS, QueueType
+from clinic.messaging.rabbitmq.topology import QueueType
 from clinic.supervisor import Patience, Service, Supervisor
 from tests.analytics.test_report import booked
 from tests.conftest import start_or_skip
-from tests.messaging.test_broker import message, publish, set_aside_in_rabbit, take, topology
+from tests.messaging.brokers import message, publish, set_aside_in_rabbit, take, topology
 from tests.servers import FaultyProxy, Rabbit
 from tests.timing import PATIENCE_SECONDS, SLACK_SECONDS
 
@@ -274,7 +277,9 @@ async def test_a_line_that_swallows_everything_is_noticed(
 @asynccontextmanager
 async def publisher(vhost: str, queue: str) -> AsyncIterator[tuple[Publisher, Channel]]:
     """A session that publishes into a queue of the test's own choice."""
-    async with open_channel(vhost, topology(QueueType.QUORUM), "test") as channel:
+    async with open_connection(vhost, "test") as opened:
+        await Standing(opened, topology(QueueType.QUORUM)).declare()
+        channel = await open_channel(opened)
         assert isinstance(channel, Channel)
         yield Publisher(channel, queue), channel
 

@@ -13,7 +13,7 @@ from clinic.messaging.broker import LONGEST_REASON, BrokerUnavailable
 from clinic.messaging.message import Message
 from clinic.messaging.rabbitmq.connection import as_unavailable, step
 from clinic.messaging.rabbitmq.publishing import Publisher
-from clinic.messaging.topology import Topology
+from clinic.messaging.rabbitmq.topology import Topology
 
 
 class Session:
