@@ -41,12 +41,14 @@ ANSWERS: dict[type[Sent], Sent] = {
 class Pretender:
     """Answers its clients until it has sent ``patience`` frames, and then misbehaves.
 
-    It confirms what is published, and delivers one message to each consumer.
+    That is in place of its next answer, or ``at_once``, when the client may not have read the last
+    one. It confirms what is published, and delivers one message to each consumer.
     """
 
-    def __init__(self, patience: int, misbehave: Misbehave) -> None:
+    def __init__(self, patience: int, misbehave: Misbehave, *, at_once: bool) -> None:
         self._patience = patience
         self._misbehave = misbehave
+        self._at_once = at_once
         self.sent = 0
         self.port = 0
 
@@ -67,12 +69,14 @@ class Pretender:
                 if isinstance(received, ContentHeader):
                     published[number] = published.get(number, 0) + 1
                 for answer in answers(received, published.get(number, 0)):
-                    if self.sent == self._patience:
+                    out_of_patience = self.sent == self._patience
+                    if not out_of_patience:
+                        writer.write(frame.marshal(answer, number))
+                        self.sent += 1
+                    if out_of_patience or (self._at_once and self.sent == self._patience):
                         self._misbehave(writer, number)
                         await writer.drain()
                         return
-                    writer.write(frame.marshal(answer, number))
-                    self.sent += 1
 
 
 def answers(received: Sent, published: int) -> list[Sent]:
@@ -100,9 +104,11 @@ async def next_frame(reader: asyncio.StreamReader) -> tuple[int, Sent]:
 
 
 @asynccontextmanager
-async def pretending(patience: int, misbehave: Misbehave) -> AsyncIterator[Pretender]:
+async def pretending(
+    patience: int, misbehave: Misbehave, *, at_once: bool = False
+) -> AsyncIterator[Pretender]:
     """Run a pretender on a port of 127.0.0.1, and close all its connections at the end."""
-    pretender = Pretender(patience, misbehave)
+    pretender = Pretender(patience, misbehave, at_once=at_once)
     writers: set[asyncio.StreamWriter] = set()
     tasks: set[asyncio.Task[None]] = set()
 

@@ -1,12 +1,14 @@
 """Whatever a server does, or answers in its place: ``BrokerUnavailable`` and nothing else."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import anyio
 import pytest
@@ -49,9 +51,23 @@ async def consume(url: str) -> None:
         await delivery.solved()
 
 
-Session = Callable[[str], Awaitable[None]]
-# With how many frames a server answers in such a session, and how many of these are its farewell.
-SESSIONS = [(publish, 17, 1), (consume, 27, 3)]
+@dataclass(frozen=True)
+class Session:
+    """A session, and how many frames a server sends in it before its farewell, and in that."""
+
+    run: Callable[[str], Awaitable[None]]
+    needed: int
+    farewell: int
+
+    @property
+    def frames(self) -> int:
+        return self.needed + self.farewell
+
+
+SESSIONS = [
+    pytest.param(Session(publish, 16, 1), id="publishing"),
+    pytest.param(Session(consume, 24, 3), id="consuming"),
+]
 
 
 def close(writer: asyncio.StreamWriter, _number: int) -> None:
@@ -125,63 +141,61 @@ async def nothing_left(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
     assert not [record for record in words if record.levelno >= logging.WARNING]
 
 
-async def outcome(session: Session, patience: int, misbehave: Misbehave) -> bool:
-    """Run a session with a server that misbehaves after so many frames; say if it went well."""
-    async with pretending(patience, misbehave) as server:
-        try:
-            await session(server.url)
-        except BrokerUnavailable:
-            return False
-        return True
+async def outcomes(session: Session, misbehave: Misbehave, *, at_once: bool) -> list[bool]:
+    """Run a session for each frame after which a server may misbehave, all side by side.
 
-
-async def outcomes(session: Session, frames: int, misbehave: Misbehave) -> list[bool]:
-    """Run a session once for each frame after which the server may misbehave, all side by side."""
-    found = [False] * frames
+    Return of each whether it went well: all but the farewell.
+    """
+    found = [False] * session.frames
 
     async def run(patience: int) -> None:
-        found[patience] = await outcome(session, patience, misbehave)
+        async with pretending(patience, misbehave, at_once=at_once) as server:
+            with contextlib.suppress(BrokerUnavailable):
+                await session.run(server.url)
+                found[patience] = True
 
     async with anyio.create_task_group() as tasks:
-        for patience in range(frames):
+        for patience in range(session.frames):
             tasks.start_soon(run, patience)
     return found
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("how", ENDS)
-@pytest.mark.parametrize(("session", "frames", "farewell"), SESSIONS)
+@pytest.mark.parametrize("session", SESSIONS)
 async def test_a_server_that_ends_the_connection_after_any_frame_is_away(
-    caplog: pytest.LogCaptureFixture, session: Session, frames: int, farewell: int, how: str
+    caplog: pytest.LogCaptureFixture, session: Session, how: str, *, at_once: bool
 ) -> None:
     began = time.monotonic()
     async with nothing_left(caplog):
-        found = await outcomes(session, frames, ENDS[how])
-    assert found == [False] * (frames - farewell) + [True] * farewell
+        found = await outcomes(session, ENDS[how], at_once=at_once)
+    if at_once:
+        found[session.needed] = True  # it depends on which end comes first
+    assert found == [False] * session.needed + [True] * session.farewell
     assert time.monotonic() - began < 2 * FAREWELL_SECONDS + SLACK_SECONDS
 
 
 @pytest.mark.long  # each waits for the deadlines, and so takes nine seconds
 @pytest.mark.parametrize("how", STAYS)
-@pytest.mark.parametrize(("session", "frames", "farewell"), SESSIONS)
+@pytest.mark.parametrize("session", SESSIONS)
 async def test_a_server_that_stays_and_makes_no_sense_is_away(
-    caplog: pytest.LogCaptureFixture, session: Session, frames: int, farewell: int, how: str
+    caplog: pytest.LogCaptureFixture, session: Session, how: str
 ) -> None:
     began = time.monotonic()
     async with nothing_left(caplog):
         with anyio.fail_after(PATIENCE_SECONDS):
-            found = await outcomes(session, frames, STAYS[how])
-    assert found[: frames - farewell] == [False] * (frames - farewell)
+            found = await outcomes(session, STAYS[how], at_once=False)
+    assert found[: session.needed] == [False] * session.needed
     assert time.monotonic() - began < WAITING_SECONDS + SLACK_SECONDS
 
 
-@pytest.mark.parametrize(("session", "frames", "farewell"), SESSIONS)
+@pytest.mark.parametrize("session", SESSIONS)
 async def test_the_sessions_that_are_broken_here_are_whole_ones(
-    caplog: pytest.LogCaptureFixture, session: Session, frames: int, farewell: int
+    caplog: pytest.LogCaptureFixture, session: Session
 ) -> None:
-    del farewell
     async with nothing_left(caplog), pretending(1000, close) as server:
-        await session(server.url)
-    assert server.sent == frames
+        await session.run(server.url)
+    assert server.sent == session.frames
 
 
 async def test_a_stream_that_is_cut_after_any_byte_is_an_outage(
