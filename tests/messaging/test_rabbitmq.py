@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,12 +17,8 @@ import pytest
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.channel import Channel
 
-from clinic.analytics.queries import Days
-from clinic.analytics.recording import record
-from clinic.analytics.report import report
 from clinic.database import Database, migrate, open_database
 from clinic.messaging.broker import BrokerUnavailable
-from clinic.messaging.consumer import Consumer
 from clinic.messaging.message import Message
 from clinic.messaging.outbox import Outbox
 from clinic.messaging.rabbitmq import RabbitBroker, connection
@@ -38,10 +33,10 @@ from clinic.messaging.rabbitmq.connection import (
 from clinic.messaging.rabbitmq.declaring import Standing
 from clinic.messaging.rabbitmq.publishing import PUBLISH_SECONDS, Publisher
 from clinic.messaging.rabbitmq.topology import QueueType
-from clinic.supervisor import Patience, Service, Supervisor
-from tests.analytics.test_report import booked
+from clinic.supervisor import Service, Supervisor
 from tests.conftest import start_or_skip
 from tests.messaging.brokers import message, publish, set_aside_in_rabbit, take, topology
+from tests.messaging.line import Line, line
 from tests.servers import FaultyProxy, Rabbit
 from tests.timing import PATIENCE_SECONDS, SLACK_SECONDS
 
@@ -70,54 +65,6 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     migrate(url)
     async with open_database(url) as database:
         yield database
-
-
-@dataclass
-class Line:
-    """The whole line from the event log to what is recorded, and what was told on it."""
-
-    database: Database
-    outbox: Outbox
-    told: int = 0
-
-    async def tell(self, count: int) -> None:
-        """Tell of bookings, as the desk does."""
-        events = booked(seed=self.told, count=count)
-        async with self.database.transaction() as connection:
-            await self.outbox.append(connection, [event.message() for event in events])
-        self.told += count
-
-    async def recorded(self) -> int:
-        totals = (await report(self.database, Days(), 720))["totals"]
-        assert isinstance(totals, dict)
-        return int(totals["booked"])
-
-    async def all_recorded(self) -> None:
-        """Wait until everything is recorded, and check that it is recorded once."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while (recorded := await self.recorded()) < self.told:
-            assert time.monotonic() < deadline, f"{recorded} of {self.told}"
-            await anyio.sleep(0.05)
-        await anyio.sleep(0.5)
-        assert await self.recorded() == self.told
-
-
-@asynccontextmanager
-async def line(
-    database: Database, broker: RabbitBroker, again_after: float = 10 * PATIENCE_SECONDS
-) -> AsyncIterator[Line]:
-    """Run a relay and a consumer."""
-    outbox = Outbox(database, timedelta(seconds=again_after))
-    consumer = Consumer(broker, outbox, record, death_limit=3)
-    supervisor = Supervisor(
-        [Service("relay", partial(outbox.relay, broker)), Service("consumer", consumer.run)],
-        grace_seconds=10,
-        patience=Patience(longest_pause_seconds=1),
-    )
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(supervisor.run)
-        yield Line(database, outbox)
-        supervisor.stop()
 
 
 def kill(server: Rabbit) -> Callable[[], None]:

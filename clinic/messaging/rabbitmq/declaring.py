@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from aiormq.exceptions import (
 )
 
 from clinic.messaging.broker import BrokerUnavailable
-from clinic.messaging.rabbitmq.connection import as_unavailable, open_channel, step
+from clinic.messaging.rabbitmq.connection import as_unavailable, explain, open_channel, step
 from clinic.messaging.rabbitmq.topology import Topology, explain_misfit
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Queue:
     """A queue of the topology, with its arguments."""
 
     name: str
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] = field(hash=False)
 
     def __str__(self) -> str:
         return f"queue {self.name}"
@@ -96,6 +96,8 @@ class Standing:
             Binding(topology.main, topology.main_exchange),
             Binding(topology.dead_letter, topology.dead_letter_exchange),
         ]
+        # Until a refusal tells that this user may not look at it.
+        self._visible = set(self._pieces)
         self._look_at = 0.0
 
     async def declare(self) -> None:
@@ -111,6 +113,9 @@ class Standing:
             refusal = await self._ask(piece.declare)
             if isinstance(refusal, ChannelPreconditionFailed):
                 raise BrokerUnavailable(explain_misfit(str(refusal)))
+            if isinstance(refusal, ChannelNotFoundEntity):
+                # It is on a node that is down: https://www.rabbitmq.com/docs/clustering
+                raise BrokerUnavailable(f"RabbitMQ cannot use the {piece}: {explain(refusal)}")
             if refusal is not None and await self._is_missing(piece):
                 raise BrokerUnavailable(
                     f"RabbitMQ has no {piece}, and this user may not declare it: give the user the "
@@ -137,7 +142,13 @@ class Standing:
             await self._bind()
 
     async def _is_missing(self, piece: Exchange | Queue) -> bool:
+        if piece not in self._visible:
+            return False
         refusal = await self._ask(partial(piece.declare, passive=True))
+        if isinstance(refusal, ChannelAccessRefused):
+            # RabbitMQ 4.2.6 on asks for a permission even for that, and logs each refusal:
+            # https://github.com/rabbitmq/rabbitmq-server/pull/16272
+            self._visible.remove(piece)
         return isinstance(refusal, ChannelNotFoundEntity)
 
     async def _bind(self) -> None:
