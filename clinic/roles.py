@@ -4,7 +4,6 @@ import datetime
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 import anyio
 from starlette.routing import Route
@@ -26,6 +25,7 @@ from clinic.messaging.outbox import Outbox
 from clinic.messaging.rabbitmq import RabbitBroker
 from clinic.messaging.rabbitmq.address import read_address
 from clinic.messaging.rabbitmq.topology import QueueType, Topology
+from clinic.messaging.relay import Relay
 from clinic.settings import Role, Settings
 from clinic.supervisor import Service, Supervisor, stopped_by_signals
 from clinic.web import docs
@@ -100,7 +100,7 @@ def services(
     booking = Service("booking", writer.run, serves=("http",))
     # Bookings go on while the broker is away, so the API is of use without its relay. It has in
     # memory what they have told, and publishes that before it stops.
-    relay = Service("relay", partial(outbox.relay, broker), essential=False, serves=("booking",))
+    relay = Service("relay", Relay(outbox, broker).run, essential=False, serves=("booking",))
     match settings.role:
         case Role.API:
             return [api, booking, relay]

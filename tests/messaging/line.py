@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 
 import anyio
 
@@ -16,6 +15,7 @@ from clinic.database import Database
 from clinic.messaging.broker import Broker
 from clinic.messaging.consumer import Consumer, Handle
 from clinic.messaging.outbox import Outbox
+from clinic.messaging.relay import Relay
 from clinic.supervisor import Patience, Service, Supervisor
 from tests.analytics.test_report import booked
 from tests.timing import PATIENCE_SECONDS
@@ -62,7 +62,7 @@ async def line(
     outbox = Outbox(database, timedelta(seconds=again_after))
     consumer = Consumer(broker, outbox, handle, death_limit=3)
     supervisor = Supervisor(
-        [Service("relay", partial(outbox.relay, broker)), Service("consumer", consumer.run)],
+        [Service("relay", Relay(outbox, broker).run), Service("consumer", consumer.run)],
         grace_seconds=10,
         patience=Patience(longest_pause_seconds=1),
     )

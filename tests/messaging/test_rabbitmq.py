@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from clinic.messaging.rabbitmq.connection import (
 from clinic.messaging.rabbitmq.declaring import Standing
 from clinic.messaging.rabbitmq.publishing import PUBLISH_SECONDS, Publisher
 from clinic.messaging.rabbitmq.topology import QueueType
+from clinic.messaging.relay import Relay
 from clinic.supervisor import Service, Supervisor
 from tests.conftest import start_or_skip
 from tests.messaging.brokers import message, publish, set_aside_in_rabbit, take, topology
@@ -178,7 +178,7 @@ async def test_what_was_purged_comes_back(
     del rabbit
     broker = RabbitBroker(vhost, topology(queue_type))
     outbox = Outbox(database, timedelta(seconds=2))
-    supervisor = Supervisor([Service("relay", partial(outbox.relay, broker))], grace_seconds=5)
+    supervisor = Supervisor([Service("relay", Relay(outbox, broker).run)], grace_seconds=5)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(supervisor.run)
         await Line(database, outbox).tell(30)
