@@ -116,12 +116,14 @@ class Relay:
 
     async def _mark_in_passing(self) -> None:
         """Mark what consumers have had the time to close, if any of it is still open."""
-        oldest = time.monotonic() - self.pace.mark_after_seconds
-        if not self._unmarked or self._unmarked[0].at > oldest - self.pace.mark_after_seconds:
+        newest = time.monotonic() - self.pace.mark_after_seconds
+        # Not before the first has waited for twice as long: one look then serves many.
+        if not self._unmarked or self._unmarked[0].at > newest - self.pace.mark_after_seconds:
             return
-        ripe = list(itertools.takewhile(lambda one: one.at <= oldest, self._unmarked))
-        any_open = await self.outbox.any_open(max(one.held_until for one in ripe))
-        await self._mark(len(ripe), any_open=any_open)
+        waited = list(itertools.takewhile(lambda one: one.at <= newest, self._unmarked))
+        # Each of them that is open still has its hold in its row.
+        any_open = await self.outbox.any_open(max(one.held_until for one in waited))
+        await self._mark(len(waited), any_open=any_open)
 
     async def _mark(self, count: int | None = None, *, any_open: bool = True) -> None:
         """Mark the first of what was published, or all, in batches: more would hold up bookings."""

@@ -13,7 +13,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from clinic.messaging.broker import BrokerUnavailable
+from clinic.messaging.rabbitmq import RabbitBroker
 from clinic.messaging.rabbitmq.address import BadBrokerURL, read_address
+from clinic.messaging.rabbitmq.topology import QueueType
+from tests.messaging.brokers import publish, topology
+from tests.process.test_start import plain_line, run
+
+pytestmark = pytest.mark.anyio
 
 PASSWORD = "pa55word"
 
@@ -146,6 +153,29 @@ def test_every_connection_has_a_heartbeat_and_a_name() -> None:
     assert address.connection_url("clinic relay") == (
         "amqps://u:p%40@host/v%2Fh?heartbeat=5&name=clinic%20relay&auth=plain"
     )
+
+
+@pytest.mark.parametrize(
+    "query", ["cadata=x", "cafile=nothing.pem", "certfile=nothing.pem", "auth=kerberos"]
+)
+def test_a_process_does_not_start_with_a_url_that_it_cannot_use(tmp_path: Path, query: str) -> None:
+    done = run(tmp_path, AMQP_URL=f"amqps://clinic:{PASSWORD}@127.0.0.1:1/?{query}")
+    line = plain_line(done)
+    assert line.startswith("clinic: AMQP_URL: ")
+    assert PASSWORD not in line
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_file_that_goes_away_later_is_an_outage(files: Path) -> None:
+    """So a certificate can be renewed while the clinic runs."""
+    gone = files / "gone.pem"
+    gone.write_bytes((files / "ca.pem").read_bytes())
+    broker = RabbitBroker(f"amqps://127.0.0.1:1/?cafile={gone}", topology(QueueType.QUORUM))
+    with pytest.raises(BrokerUnavailable, match=r"RabbitMQ cannot be reached at 127\.0\.0\.1:1"):
+        await publish(broker, 1)
+    gone.unlink()
+    with pytest.raises(BrokerUnavailable, match=r"AMQP_URL: cafile .* No such file"):
+        await publish(broker, 1)
 
 
 def test_a_password_stands_in_no_repr() -> None:

@@ -220,7 +220,7 @@ async def test_a_port_on_which_nobody_listens_is_named(kind: str) -> None:
         proxy.mode("down")
         server = f"127.0.0.1:{proxy.port}"
         with pytest.raises(
-            BrokerUnavailable, match=f"at {server} cannot be reached: Conn.* refused"
+            BrokerUnavailable, match=f"cannot be reached at {server}: Conn.* refused"
         ):
             await publish(f"{kind}://guest:guest@{server}/")
 

@@ -303,6 +303,23 @@ async def test_a_body_of_many_frames_arrives_whole(vhost: str) -> None:
         assert [one.message for one in await take(receive, 3)] == [large, empty, message(1)]
 
 
+async def test_a_server_that_limits_no_frame_is_sent_whole_bodies(
+    rabbit: Rabbit, vhost: str
+) -> None:
+    limit = rabbit.evaluate("application:get_env(rabbit, frame_max)")
+    assert limit == "{ok, 131072}"
+    rabbit.evaluate("application:set_env(rabbit, frame_max, 0)")
+    try:
+        broker = RabbitBroker(vhost, topology(QueueType.QUORUM))
+        large = Message("large", "t", "s", "ж" * 300_000)
+        async with broker.publishing() as send:
+            assert await send([large, message(1)]) == {"large", "id-1"}
+        async with broker.consuming(5) as receive:
+            assert [one.message for one in await take(receive, 2)] == [large, message(1)]
+    finally:
+        rabbit.evaluate("application:set_env(rabbit, frame_max, 131072)")
+
+
 async def test_a_connection_that_failed_gets_no_long_farewell(
     vhost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,14 +59,13 @@ async def open_connection(url: str, purpose: str) -> AsyncIterator[AbstractConne
     except BadBrokerURL as error:
         # It could be used when the process started: a file has gone since.
         raise BrokerUnavailable(str(error)) from error
+    named = address.connection_url(f"clinic {purpose}")
     wire = Wire(context)
     connection: AbstractConnection | None = None
     seconds = STEP_SECONDS
     try:
-        with as_unavailable(f"at {address.server} cannot be reached"), step():
-            connection = await aiormq.connect(
-                address.connection_url(f"clinic {purpose}"), transport_factory=wire
-            )
+        with as_unavailable(f"cannot be reached at {address.server}"), step():
+            connection = await aiormq.connect(named, transport_factory=wire)
         yield connection
     except BrokerUnavailable:
         seconds = FAREWELL_SECONDS
@@ -170,4 +169,5 @@ def explain(error: Exception) -> str:
             words = said
         case _:
             words = type(error).__name__
-    return " ".join(words.split())[:LONGEST_SAYING]
+    plain = "".join(one if one.isprintable() else " " for one in words)
+    return " ".join(plain.split())[:LONGEST_SAYING]
