@@ -22,13 +22,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.table import FIGURES, number
-from clinic.messaging import consumer, outbox
+from clinic.messaging import consumer
+from clinic.messaging.relay import Pace
 
 # So many in a run, and so long at least, that a relay gathers often in it.
 BOOKINGS = 12_000
 LEAST_SECONDS = 2.0
 # A relay and a consumer take so many at once. Group commit is in the booking's own demand.
-BATCHES = {"relay": outbox.BATCH, "record": consumer.BATCH}
+BATCHES = {"relay": Pace().batch, "record": consumer.BATCH}
 STEPS = ("book", "relay", "record")
 PARTS = ("clinic", "postgres", "rabbit")
 # The first stage: a booking is sent. It takes nothing where the senders have machines of their own.
@@ -109,8 +110,8 @@ class Run:
         while (moment := moment + chance.expovariate(self.rate)) < self.seconds:
             self._happen(moment, -1, [moment])
             self.booked += 1
-        for tick in range(1, int(self.seconds / outbox.GATHER_SECONDS) + 1):
-            self._happen(tick * outbox.GATHER_SECONDS, NOTHING, [])
+        for tick in range(1, int(self.seconds / Pace().gather_seconds) + 1):
+            self._happen(tick * Pace().gather_seconds, NOTHING, [])
         while self._events:
             moment, _, stage, batch = heapq.heappop(self._events)
             if moment > self.seconds:

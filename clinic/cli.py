@@ -12,7 +12,7 @@ import anyio
 from clinic import __version__, roles
 from clinic.database import BadDatabaseURL, migrate
 from clinic.logs import never_waiting, open_standard_streams, set_up_logging
-from clinic.messaging.topology import BadBrokerURL
+from clinic.messaging.rabbitmq.address import BadBrokerURL
 from clinic.settings import BadSetting, Role, Settings, read_settings
 from clinic.supervisor import GaveUp, Misconfigured
 from clinic.web.server import CannotListen, listen

@@ -4,7 +4,6 @@ import datetime
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 import anyio
 from starlette.routing import Route
@@ -30,7 +29,9 @@ from clinic.messaging.consumer import Consumer
 from clinic.messaging.embedded import EmbeddedBroker
 from clinic.messaging.outbox import Outbox
 from clinic.messaging.rabbitmq import RabbitBroker
-from clinic.messaging.topology import QueueType, Topology, connection_url
+from clinic.messaging.rabbitmq.address import read_address
+from clinic.messaging.rabbitmq.topology import QueueType, Topology
+from clinic.messaging.relay import Relay
 from clinic.settings import BadSetting, Role, Settings
 from clinic.signals import stopped_by_signals
 from clinic.supervisor import Service, State, Supervisor
@@ -72,7 +73,7 @@ def check(settings: Settings) -> None:
     if settings.amqp_url is not None:
         if is_misread(settings.amqp_url):
             raise BadSetting(f"AMQP_URL: write amqp://user:password@host:5672/vhost; {ADVICE}")
-        connection_url(settings.amqp_url, "clinic")
+        read_address(settings.amqp_url).tls_context()
 
 
 async def run(settings: Settings, listener: socket.socket) -> bool:
@@ -132,7 +133,7 @@ def services(
     # memory what they have told, and publishes that before it stops.
     relay = Service(
         "relay",
-        partial(outbox.relay, broker),
+        Relay(outbox, broker).run,
         essential=False,
         after=(DATABASE,),
         serves=("booking",),

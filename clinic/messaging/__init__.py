@@ -5,8 +5,8 @@
 ``broker.py``             what every broker promises
 ``embedded.py``           the broker that lives in the clinic's own database
 ``rabbitmq/``             the broker on a RabbitMQ server
-``topology.py``           what stands on that server: queues, exchanges, arguments
-``outbox.py``             the event log, and the relay that publishes from it
+``outbox.py``             the event log, and which of its events are open
+``relay.py``              publish what is open
 ``settlement.py``         what becomes of a message that was tried: the whole retry policy
 ``consumer.py``           take messages, have them handled, settle them
 ========================  ========================================================================

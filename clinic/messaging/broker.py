@@ -21,16 +21,16 @@ MOST_DEATHS = 1_000_000
 class BrokerUnavailable(Unavailable):
     """The broker is away, or no longer answers.
 
-    What was being published may have arrived or not: publish it again. What was delivered and not
-    settled comes back by itself.
+    It may or may not have stored the messages of a publish that fails so: publish them again.
+    Deliveries that were not settled come back by themselves.
     """
 
 
 class Delivery(Protocol):
     """One try at one message, to be settled by exactly one of its three verbs.
 
-    A verb takes effect when its session next receives or ends; should the process die before that,
-    the message comes back, without a further death.
+    A verb takes effect at the latest when its session next receives or ends. If the process dies
+    before it has, the message comes back without a further death.
     """
 
     @property
@@ -57,9 +57,9 @@ class Delivery(Protocol):
 Publish = Callable[[Sequence[Message]], Awaitable[set[str]]]
 """Hand messages over; return the ids of those that the broker has safely stored.
 
-Those it has not stored are to be published again. To publish nothing asks whether the session still
-works. A message may so be stored twice, never not at
-all. Messages are delivered in about the order in which they were published; nobody may rely on it.
+Publish the others again. An empty call checks that the session is alive. Delivery is at least once:
+a message may be stored twice, never lost. Messages are delivered in about the order in which they
+were published; do not rely on it.
 
 Raises:
     BrokerUnavailable: it is not known what was stored.
@@ -68,8 +68,8 @@ Raises:
 Receive = Callable[[], Awaitable[Sequence[Delivery]]]
 """Wait for messages and return a batch of deliveries, at least one and at most the limit.
 
-No two sessions, in whichever process, are given the same message at the same time, as long as they
-live. Cancelling the wait loses nothing.
+No two live sessions hold the same message at the same time, in this process or any other.
+Cancelling the wait loses nothing.
 
 Raises:
     BrokerUnavailable: the session is over.
@@ -89,8 +89,8 @@ class Broker(Protocol):
     def consuming(self, limit: int) -> AbstractAsyncContextManager[Receive]:
         """Open a session for receiving batches of at most ``limit``.
 
-        When it ends, deliveries that were not settled go back at once, without a death. They go
-        back by themselves when the process dies.
+        When the session ends, its unsettled deliveries go back at once, without a death. When the
+        process dies they go back by themselves, too.
 
         Raises:
             BrokerUnavailable: the broker cannot be reached now.

@@ -2,13 +2,18 @@
 
 A delivery holds a lease on its message. Nobody needs to look after dead consumers: a lease that is
 not given back runs out, and the message is ready again.
+
+The database's clock decides which messages are ready, so that the clocks of many hosts need not
+agree. On PostgreSQL that is ``statement_timestamp()``: ``now()`` stands still while a transaction
+waits, and ``clock_timestamp()`` changes from row to row, so that no index serves it. SQLite has no
+clock but this host's, which is handed on as ``:now``.
 """
 
 import asyncio
 import contextlib
 import datetime
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -39,12 +44,14 @@ INSERT_MESSAGES = Sql(
     """,
     postgresql="""
         insert into message (queue, id, type, subject, body, ready_at)
-        select 'main', id, type, subject, body, cast(:now as timestamptz)
+        select 'main', id, type, subject, body, statement_timestamp()
         from json_to_recordset(cast(:messages as json))
             as published (id text, type text, subject text, body text)
     """,
 )
 
+# PostgreSQL's index holds no positions: to order by them as well would read and sort all that is
+# ready, for each batch.
 CLAIM_MESSAGES = Sql(
     sqlite="""
         update message set queue = 'main', lease = :lease, ready_at = :lease_ends_at
@@ -56,11 +63,13 @@ CLAIM_MESSAGES = Sql(
         returning position, id, type, subject, body, deaths
     """,
     postgresql="""
-        update message set queue = 'main', lease = :lease, ready_at = :lease_ends_at
+        update message
+        set queue = 'main', lease = :lease,
+            ready_at = statement_timestamp() + cast(:lease_time as interval)
         where position = any (array(
             select position from message
-            where queue <> 'not_solved' and ready_at <= :now
-            order by ready_at, position limit :limit
+            where queue <> 'not_solved' and ready_at <= statement_timestamp()
+            order by ready_at limit :limit
             for update skip locked
         ))
         returning position, id, type, subject, body, deaths
@@ -83,12 +92,13 @@ DELETE_SOLVED = Sql(
 UPDATE_RETRIED = Sql(
     sqlite="""
         update message
-        set queue = 'dead_letter', lease = null, deaths = deaths + 1, ready_at = :ready_at
+        set queue = 'dead_letter', lease = null, deaths = deaths + 1, ready_at = :rested_at
         where lease = :lease and position in (select value from json_each(:positions))
     """,
     postgresql="""
         update message
-        set queue = 'dead_letter', lease = null, deaths = deaths + 1, ready_at = :ready_at
+        set queue = 'dead_letter', lease = null, deaths = deaths + 1,
+            ready_at = statement_timestamp() + cast(:ttl as interval)
         where lease = :lease and position in (
             select cast(value as bigint) from json_array_elements_text(cast(:positions as json))
         )
@@ -108,13 +118,26 @@ UPDATE_NOT_SOLVED = Sql(
     """,
 )
 
-UPDATE_GIVEN_BACK = "update message set lease = null, ready_at = :now where lease = :lease"
+UPDATE_GIVEN_BACK = Sql(
+    sqlite="""
+        update message set lease = null, ready_at = :now where lease = :lease
+    """,
+    postgresql="""
+        update message set lease = null, ready_at = statement_timestamp() where lease = :lease
+    """,
+)
 
-
-SELECT_ANY_READY = """
-    select position from message where queue <> 'not_solved' and ready_at <= :now
-    order by ready_at limit 1
-"""
+SELECT_ANY_READY = Sql(
+    sqlite="""
+        select position from message where queue <> 'not_solved' and ready_at <= :now
+        order by ready_at limit 1
+    """,
+    postgresql="""
+        select position from message
+        where queue <> 'not_solved' and ready_at <= statement_timestamp()
+        order by ready_at limit 1
+    """,
+)
 
 
 @dataclass
@@ -122,13 +145,14 @@ class EmbeddedBroker:
     """The broker kept in a database; see ``Broker`` for what it promises.
 
     ``ttl`` is how long a failed message rests, ``lease`` how long a consumer may take over a batch
-    before others may have it.
+    before others may have it, ``clock`` the clock of this host.
     """
 
     database: Database
     ttl: datetime.timedelta
     lease: datetime.timedelta
-    _published: asyncio.Event = field(default_factory=asyncio.Event)
+    clock: Callable[[], datetime.datetime] = utc_now
+    published: asyncio.Event = field(default_factory=asyncio.Event)
 
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator[Publish]:
@@ -138,7 +162,7 @@ class EmbeddedBroker:
     @asynccontextmanager
     async def consuming(self, limit: int) -> AsyncIterator[Receive]:
         """Keep the promise of ``Broker.consuming``."""
-        session = _Session(self.database, self._published, self.ttl, self.lease, limit)
+        session = _Session(self, limit)
         try:
             yield session.receive
         finally:
@@ -148,8 +172,8 @@ class EmbeddedBroker:
     async def _publish(self, messages: Sequence[Message]) -> set[str]:
         rows = [as_row(message) for message in messages]
         with database_errors_as_ours():
-            await self.database.at_once(INSERT_MESSAGES, {"messages": rows, "now": utc_now()})
-        self._published.set()
+            await self.database.at_once(INSERT_MESSAGES, {"messages": rows, "now": self.clock()})
+        self.published.set()
         return {message.id for message in messages}
 
 
@@ -159,18 +183,9 @@ class _Session:
     Settling waits for the next receive, so that a batch costs one transaction, not one a message.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        published: asyncio.Event,
-        ttl: datetime.timedelta,
-        lease: datetime.timedelta,
-        limit: int,
-    ) -> None:
-        self._database = database
-        self._published = published
-        self._ttl = ttl
-        self._lease = lease
+    def __init__(self, broker: EmbeddedBroker, limit: int) -> None:
+        self._broker = broker
+        self._database = broker.database
         self._limit = limit
         self._name = str(uuid.uuid4())
         self.solved: list[int] = []
@@ -179,7 +194,7 @@ class _Session:
 
     async def receive(self) -> Sequence["_Delivery"]:
         while True:
-            self._published.clear()
+            self._broker.published.clear()
             with database_errors_as_ours():
                 rows = await self._settle_and_claim()
             if rows:
@@ -188,26 +203,28 @@ class _Session:
                     for row in sorted(rows, key=lambda row: int(row["position"]))
                 ]
             with anyio.move_on_after(LOOK_SECONDS):
-                await self._published.wait()
+                await self._broker.published.wait()
 
     async def end(self) -> None:
         with contextlib.suppress(DatabaseUnavailable):  # the leases run out by themselves
             async with self._database.transaction() as connection:
                 await self._write_down(connection)
-                await connection.execute(UPDATE_GIVEN_BACK, {"lease": self._name, "now": utc_now()})
-                connection.after_commit(self._published.set)
+                values = {"lease": self._name, "now": self._broker.clock()}
+                await connection.execute(UPDATE_GIVEN_BACK, values)
+                connection.after_commit(self._broker.published.set)
 
     async def _settle_and_claim(self) -> list[Row]:
         if not (self.solved or self.retried or self.not_solved or await self._any_ready()):
             return []
         async with self._database.transaction() as connection:
             await self._write_down(connection)
-            now = utc_now()
+            now, lease_time = self._broker.clock(), self._broker.lease
             rows = await connection.fetch_all(
                 CLAIM_MESSAGES,
                 {
                     "lease": self._name,
-                    "lease_ends_at": now + self._lease,
+                    "lease_time": lease_time,
+                    "lease_ends_at": now + lease_time,
                     "now": now,
                     "limit": self._limit,
                 },
@@ -216,7 +233,7 @@ class _Session:
         return rows
 
     async def _any_ready(self) -> bool:
-        return bool(await self._database.look(SELECT_ANY_READY, {"now": utc_now()}))
+        return bool(await self._database.look(SELECT_ANY_READY, {"now": self._broker.clock()}))
 
     async def _write_down(self, connection: Connection) -> None:
         if self.solved:
@@ -227,7 +244,8 @@ class _Session:
                 {
                     "lease": self._name,
                     "positions": self.retried,
-                    "ready_at": utc_now() + self._ttl,
+                    "ttl": self._broker.ttl,
+                    "rested_at": self._broker.clock() + self._broker.ttl,
                 },
             )
         if self.not_solved:

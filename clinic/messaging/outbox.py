@@ -1,15 +1,25 @@
-"""The event log, and the outbox: which of its events no consumer has settled yet.
+"""The event log, and the outbox: which of its events are open, and who may publish them when.
 
 An event is written in the transaction of the change it tells of, so there is never one without the
-other. The log is never altered. Beside each event a row in the outbox says when a relay may publish
-it, and goes when a consumer has settled it.
+other. The log is never altered. Each open event has a row beside it in the outbox:
 
-Whoever writes an event holds it for the relay of its own process, which has it in memory and
-publishes it at once: nearly every event is written with its row, and its row deleted, and that is
-all. What is still open a moment after it was published is marked, and put off for long: should it
-still be open then, the broker has lost it, and it is published again. What a process held that has
-died, or that had too much to hold, becomes due when the hold ends, and whichever relay finds it
-first publishes it: at least once, never not at all.
+=========  =====================  ==================================================================
+an event   ``relay_at``           what comes next
+=========  =====================  ==================================================================
+held       the end of its hold    The relay of the process that wrote it has it in memory and
+                                  publishes it at once. When the hold ends first, it is due.
+due        past                   Any relay claims it, which holds it anew, and publishes it.
+published  the end of its hold    A consumer closes it, nearly always at once. One that stays open
+                                  is marked after a moment.
+marked     long after             A consumer closes it late. Else the broker has lost it, and it is
+                                  due again; each time the wait doubles.
+closed     (the row is deleted)   It is recorded, or set aside for a person.
+=========  =====================  ==================================================================
+
+So nearly every event is written with its row, and its row deleted, and that is all. A hold or claim
+whose process died ends by itself. Publication is at least once, never not at all.
+
+The database's clock decides what is due, so that the clocks of many hosts need not agree.
 """
 
 import asyncio
@@ -17,55 +27,22 @@ import datetime
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import anyio
-
-from clinic.database import Connection, Database, Sql, again_if_lost, as_row, utc_now
-from clinic.messaging.broker import Broker, Publish
+from clinic.database import Connection, Database, Dialect, Sql, again_if_lost, as_row, utc_now
 from clinic.messaging.message import Message
-from clinic.supervisor import Lifecycle
 
-# The next batch is fetched when all of this one is confirmed: of smaller ones the broker would wait
-# for the next one more often (benchmarks/README.md).
-BATCH = 400
-# What this process has written is relayed at once; this is how often to look for what is due in the
-# outbox besides, and whether the broker is still there.
-LOOK_SECONDS = 1.0
-# Nobody waits for an event as they do for an answer: for so long events are gathered, since one
-# alone takes as many transactions as a hundred, and bookings wait behind those.
-GATHER_SECONDS = 0.05
 # How long an event is left to the relay that has it: longer than a publish may take, and than it
 # waits after that.
 HOLD = datetime.timedelta(seconds=15)
-# So many are kept in memory, at about 1 KB each, while the broker is away. The others become due.
+# How many events are kept in memory, at about 1 KB each, while the broker is slow. The others
+# become due.
 MOST_HELD = 10_000
-# How long consumers have to settle what was published before it is marked.
-MARK_AFTER = datetime.timedelta(seconds=2)
-# Each time an event is published again the wait doubles, up to so many times: while all consumers
-# are away for days, what they find is a few copies of each event, not thousands.
+# How often the wait doubles for an event that is published again: while all consumers are away for
+# days, what they find is a few copies of each event, not thousands.
 MOST_DOUBLINGS = 12
-
-# What the statement before has logged: SQLite gives positions in a row
-# (https://sqlite.org/lang_corefunc.html#changes).
-HOLD_LOGGED_ON_SQLITE = """
-    insert into outbox (position, relay_at)
-    select position, :held_until from event
-    where position > (select seq - changes() from sqlite_sequence where name = 'event')
-"""
-# Parts of a PostgreSQL statement: its ``told`` has the events, and it may write more.
-LOG_TOLD_ON_POSTGRESQL = """
-    log as (
-        insert into event (id, type, subject, body) select id, type, subject, body from told
-        returning position
-    ),
-    held as (
-        insert into outbox (position, relay_at)
-        select position, cast(:held_until as timestamptz) from log
-    )
-"""
 
 INSERT_EVENTS = Sql(
     sqlite=(
@@ -74,18 +51,32 @@ INSERT_EVENTS = Sql(
         select value->>'id', value->>'type', value->>'subject', value->>'body'
         from json_each(:messages)
         """,
-        HOLD_LOGGED_ON_SQLITE,
+        # The events of the statement before: SQLite gives positions in a row
+        # (https://sqlite.org/lang_corefunc.html#changes).
+        """
+        insert into outbox (position, relay_at)
+        select position, :held_until from event
+        where position > (select seq - changes() from sqlite_sequence where name = 'event')
+        """,
     ),
-    postgresql=f"""
+    postgresql="""
         with told as (
             select * from json_to_recordset(cast(:messages as json))
                 as message (id text, type text, subject text, body text)
         ),
-        {LOG_TOLD_ON_POSTGRESQL}
-        select 1 as written
-    """,  # noqa: S608 - our own words, no input
+        log as (
+            insert into event (id, type, subject, body) select id, type, subject, body from told
+            returning position
+        )
+        insert into outbox (position, relay_at)
+        select position, cast(:held_until as timestamptz) from log
+    """,
 )
 
+SELECT_BODIES = "select body from event where subject = :subject order by position"
+
+# Here and below: not now(), which is when the transaction began, nor clock_timestamp(), which
+# changes from row to row and so cannot be looked up in an index.
 CLAIM_EVENTS = Sql(
     sqlite=(
         """
@@ -106,7 +97,7 @@ CLAIM_EVENTS = Sql(
         with claimed as (
             update outbox set relay_at = :held_until
             where position = any (array(
-                select position from outbox where relay_at <= :now
+                select position from outbox where relay_at <= statement_timestamp()
                 order by relay_at, position limit :limit
                 for update skip locked
             ))
@@ -117,9 +108,10 @@ CLAIM_EVENTS = Sql(
     """,
 )
 
-# Relays may mark or let go of events while a consumer settles the same ones: on PostgreSQL all lock
-# them in one order, for else they would wait for each other in a circle, a second at a time.
-UPDATE_PUBLISHED = Sql(
+# Lock in the order of positions: relays mark or release events while a consumer closes the same
+# ones, and in any other order PostgreSQL would find a deadlock, at one second (deadlock_timeout)
+# each.
+UPDATE_MARKED = Sql(
     sqlite="""
         update outbox
         set published_at = published.value->>'published_at', publications = publications + 1,
@@ -146,27 +138,29 @@ UPDATE_PUBLISHED = Sql(
 
 SELECT_ANY_OPEN = "select position from outbox where relay_at <= :until order by relay_at limit 1"
 
-UPDATE_LET_GO = Sql(
+# Only what is still held: once its hold has ended, another relay may have published and marked it.
+UPDATE_RELEASED = Sql(
     sqlite="""
         update outbox set relay_at = :now
-        where position in (
+        where relay_at between :now and :held_until and position in (
             select position from json_each(:ids) join event on event.id = json_each.value
         )
     """,
     postgresql="""
-        with left_over as (
+        with held as (
             select outbox.position
             from json_array_elements_text(cast(:ids as json)) as told (event_id)
             join event on id = event_id join outbox using (position)
             order by position for update of outbox
         )
-        update outbox set relay_at = :now
-        from left_over
-        where outbox.position = left_over.position
+        update outbox set relay_at = statement_timestamp()
+        from held
+        where outbox.position = held.position
+            and relay_at between statement_timestamp() and :held_until
     """,
 )
 
-DELETE_SETTLED = Sql(
+DELETE_CLOSED = Sql(
     sqlite="""
         delete from outbox
         where position in (
@@ -174,13 +168,13 @@ DELETE_SETTLED = Sql(
         )
     """,
     postgresql="""
-        with settled as (
+        with closed as (
             select outbox.position
             from json_array_elements_text(cast(:ids as json)) as told (event_id)
             join event on id = event_id join outbox using (position)
             order by position for update of outbox
         )
-        delete from outbox using settled where outbox.position = settled.position
+        delete from outbox using closed where outbox.position = closed.position
     """,
 )
 
@@ -195,6 +189,8 @@ SELECT_EVENTS = Sql(
     """,
 )
 
+SELECT_TIME = "select statement_timestamp() as now"
+
 
 async def select_events(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     """Return the bodies of the log's events among these ids, by id."""
@@ -202,27 +198,49 @@ async def select_events(connection: Connection, ids: Sequence[str]) -> dict[str,
     return {row["id"]: row["body"] for row in rows}
 
 
-@dataclass(frozen=True, slots=True)
-class _Published:
-    """An event that the broker has, and when to publish it again if it is still open then."""
+@dataclass(slots=True)
+class Held:
+    """An event that a relay of this process has to publish, and until when no other does."""
+
+    message: Message
+    held_until: datetime.datetime
+    publications: int = 0
+
+
+@dataclass(slots=True)
+class Published:
+    """An event that the broker has, and that is to be marked if it stays open.
+
+    ``at`` is when it was published, by ``time.monotonic``; ``held_until`` stands in its row until
+    it is marked; ``again_after`` is how long after that it is published again.
+    """
 
     event_id: str
-    published_at: datetime.datetime
-    again_at: datetime.datetime
+    at: float
+    held_until: datetime.datetime
+    again_after: datetime.timedelta
 
 
 @dataclass
 class Outbox:
-    """The event log of a database, what is open of it, and the relay that carries it to a broker.
+    """The event log of a database, what is open of it, and what this process holds of that.
 
     ``again_after`` is how long after its publication an event that is still open is published
-    again: well above the time that a message may spend on its way, retries included.
+    again: well above the time that a message may spend on its way, retries included. ``hold`` is
+    how long an event is left to one relay, ``clock`` the clock of this host.
     """
 
     database: Database
     again_after: datetime.timedelta
-    _held: deque[tuple[Message, datetime.datetime]] = field(default_factory=deque)
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    hold: datetime.timedelta = HOLD
+    most_held: int = MOST_HELD
+    clock: Callable[[], datetime.datetime] = utc_now
+    # Whether a relay of this process works: for one that does not, no event is held.
+    relaying: bool = True
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    _held: deque[Held] = field(default_factory=deque)
+    # What the database's clock showed, and ours that nobody sets, at the same moment.
+    _read: tuple[datetime.datetime, float] | None = None
 
     async def append(self, connection: Connection, messages: Sequence[Message]) -> None:
         """Write events into the log, in the transaction of the change that they tell of."""
@@ -235,130 +253,153 @@ class Outbox:
 
     def held_until(self) -> datetime.datetime:
         """Return until when an event that is written now is left to our own relay."""
-        return utc_now() + HOLD
+        return self.now() + self.hold if self.relaying else self.now()
 
     def hand_over(self, messages: Iterable[Message], held_until: datetime.datetime) -> None:
         """Have our own relay publish at once what was written with this hold, and committed."""
-        room = MOST_HELD - len(self._held)
-        self._held.extend((message, held_until) for message in itertools.islice(messages, room))
-        self._news.set()
+        if held_until > self.now():
+            room = self.most_held - len(self._held)
+            self._held.extend(
+                Held(message, held_until) for message in itertools.islice(messages, room)
+            )
+            self.news.set()
 
     async def told_of(self, connection: Connection, subject: str) -> list[str]:
         """Return the bodies of all events of a subject, oldest first."""
-        rows = await connection.fetch_all(
-            "select body from event where subject = :subject order by position",
-            {"subject": subject},
-        )
+        rows = await connection.fetch_all(SELECT_BODIES, {"subject": subject})
         return [row["body"] for row in rows]
 
-    async def settle(self, connection: Connection, ids: Sequence[str]) -> None:
+    async def close(self, connection: Connection, ids: Sequence[str]) -> None:
         """Close events: they are recorded, or set aside for a person. Unknown ids are no error."""
-        await connection.execute(DELETE_SETTLED, {"ids": list(ids)})
+        await connection.execute(DELETE_CLOSED, {"ids": list(ids)})
 
-    async def relay(self, broker: Broker, lifecycle: Lifecycle) -> None:
-        """Publish what is held and what is due until asked to stop, and then what is still held.
+    @property
+    def holds_any(self) -> bool:
+        """Whether this process has events in memory that are to be published."""
+        return bool(self._held)
 
-        A service; any number of relays may run over one outbox.
+    def take_held(self, limit: int) -> list[Held]:
+        """Take from memory, oldest first, what this process has written and still holds."""
+        now = self.now()
+        taken = [self._held.popleft() for _ in range(min(limit, len(self._held)))]
+        return [one for one in taken if one.held_until > now]
+
+    async def claim(self, limit: int) -> list[Held]:
+        """Take from the database what is due, and hold it.
 
         Raises:
-            Unavailable: the database or the broker is away; what was in hand is published again.
+            DatabaseUnavailable: the database is away.
         """
-        async with broker.publishing() as publish:
-            unmarked: deque[_Published] = deque()
-            look_at = time.monotonic()
-            try:
-                while self._held or not lifecycle.stopping:
-                    self._news.clear()
-                    batch: list[tuple[Message, int]] = []
-                    if time.monotonic() >= look_at and not lifecycle.stopping:
-                        batch = await self._claim()
-                        look_at = time.monotonic() + (0 if len(batch) == BATCH else LOOK_SECONDS)
-                    batch += self._take_held(BATCH - len(batch))
-                    unmarked += await self._publish(batch, publish)
-                    lifecycle.up()
-                    await self._mark_in_passing(unmarked)
-                    if len(batch) < BATCH:
-                        with lifecycle.until_stop():
-                            await self._wait_for_company(batch)
-            finally:
-                with anyio.CancelScope(shield=True):
-                    while unmarked:
-                        await self._mark(some_of(unmarked))
-
-    async def _wait_for_company(self, batch: Sequence[object]) -> None:
-        """Wait until there is something to publish, and then a moment for more."""
-        if not batch:
-            with anyio.move_on_after(LOOK_SECONDS):
-                await self._news.wait()
-        await anyio.sleep(GATHER_SECONDS)
-
-    def _take_held(self, limit: int) -> list[tuple[Message, int]]:
-        """Take from memory what this process has written and still holds."""
-        now = utc_now()
-        taken = [self._held.popleft() for _ in range(min(limit, len(self._held)))]
-        return [(message, 0) for message, held_until in taken if held_until > now]
-
-    async def _claim(self) -> list[tuple[Message, int]]:
-        """Take from the outbox what is due, each with how often it was published before."""
-        now = utc_now()
-        values = {"now": now, "held_until": now + HOLD, "limit": BATCH}
-        rows = await again_if_lost(partial(self.database.at_once, CLAIM_EVENTS, values))
+        now = self.now()
+        held_until = now + self.hold
+        rows = await again_if_lost(
+            partial(
+                self.database.at_once,
+                CLAIM_EVENTS,
+                {"now": now, "held_until": held_until, "limit": limit},
+            )
+        )
         return [
-            (Message(row["id"], row["type"], row["subject"], row["body"]), row["publications"])
+            Held(
+                Message(row["id"], row["type"], row["subject"], row["body"]),
+                held_until,
+                row["publications"],
+            )
             for row in rows
         ]
 
-    async def _publish(
-        self, batch: Sequence[tuple[Message, int]], publish: Publish
-    ) -> list[_Published]:
-        """Publish a batch, and return what of it the broker has; an empty one asks if it is there.
+    async def release(self, held: Sequence[Held]) -> None:
+        """Make events due that are held and cannot be published here.
 
-        What the broker does not have is let go, to be published again at once.
+        Raises:
+            DatabaseUnavailable: the database is away.
         """
-        stored: set[str] = set()
-        try:
-            stored = await publish([message for message, _ in batch])
-        finally:
-            left = [message.id for message, _ in batch if message.id not in stored]
-            if left:
-                values = {"ids": left, "now": utc_now()}
-                with anyio.CancelScope(shield=True):
-                    await again_if_lost(partial(self.database.at_once, UPDATE_LET_GO, values))
-        now = utc_now()
+        if held:
+            values = {
+                "ids": [one.message.id for one in held],
+                "held_until": max(one.held_until for one in held),
+                "now": self.now(),
+            }
+            await again_if_lost(partial(self.database.at_once, UPDATE_RELEASED, values))
+
+    def published(self, held: Iterable[Held]) -> list[Published]:
+        """Return events as published now."""
+        now = time.monotonic()
         return [
-            _Published(message.id, now, now + self._again_after(publications))
-            for message, publications in batch
-            if message.id in stored
+            Published(one.message.id, now, one.held_until, self._again_after(one.publications))
+            for one in held
         ]
-
-    async def _mark_in_passing(self, unmarked: deque[_Published]) -> None:
-        """Mark what consumers have had the time to settle, if any of it is still open."""
-        now = utc_now()
-        if unmarked and unmarked[0].published_at < now - 2 * MARK_AFTER:
-            # None of it was held for longer when it was published.
-            any_open = await self.database.look(SELECT_ANY_OPEN, {"until": now - MARK_AFTER + HOLD})
-            while ripe := some_of(unmarked, published_until=now - MARK_AFTER):
-                if any_open:
-                    await self._mark(ripe)
-
-    async def _mark(self, published: Sequence[_Published]) -> None:
-        """Mark what is still open as published, and put it off."""
-        if published:
-            values = {"published": [as_row(one) for one in published]}
-            # A consumer may settle the same events at this very moment.
-            await again_if_lost(partial(self.database.at_once, UPDATE_PUBLISHED, values))
 
     def _again_after(self, publications: int) -> datetime.timedelta:
         return self.again_after * (1 << min(publications, MOST_DOUBLINGS))
 
+    async def any_open(self, held_until: datetime.datetime) -> bool:
+        """Say whether an event is open whose hold ends by then, or that is due.
 
-def some_of(
-    unmarked: deque[_Published], published_until: datetime.datetime | None = None
-) -> list[_Published]:
-    """Take the first, or the first until then: a batch, for more would hold up bookings."""
-    taken: list[_Published] = []
-    while unmarked and len(taken) < BATCH:
-        if published_until is not None and unmarked[0].published_at > published_until:
-            break
-        taken.append(unmarked.popleft())
-    return taken
+        Raises:
+            DatabaseUnavailable: the database is away.
+        """
+        return bool(await self.database.look(SELECT_ANY_OPEN, {"until": held_until}))
+
+    async def mark(self, published: Sequence[Published]) -> None:
+        """Put off those of the events that are still open.
+
+        Raises:
+            DatabaseUnavailable: the database is away.
+        """
+        if not published:
+            return
+        # The time by the database's clock at which `time.monotonic` was 0.
+        start = self.now() - datetime.timedelta(seconds=time.monotonic())
+        rows = []
+        for one in published:
+            published_at = start + datetime.timedelta(seconds=one.at)
+            again_at = published_at + one.again_after
+            rows.append(
+                {"event_id": one.event_id, "published_at": published_at, "again_at": again_at}
+            )
+        # A consumer may close the same events at this very moment.
+        mark = partial(self.database.at_once, UPDATE_MARKED, {"published": rows})
+        await again_if_lost(mark)
+
+    def now(self) -> datetime.datetime:
+        """Return the time that the database's clock shows, within a round trip to it.
+
+        SQLite has this host's clock. On PostgreSQL it is reckoned from when it was last read.
+        """
+        if self._read is None:
+            return self.clock()
+        shown, at = self._read
+        return shown + datetime.timedelta(seconds=time.monotonic() - at)
+
+    async def read_clock(self) -> None:
+        """Read the database's clock, which goes a little faster or slower than ours.
+
+        Raises:
+            DatabaseUnavailable: the database is away.
+        """
+        if self.database.dialect is Dialect.POSTGRESQL:
+            asked = time.monotonic()
+            (row,) = await self.database.look(SELECT_TIME)
+            self._read = row["now"], (asked + time.monotonic()) / 2
+
+    # Until the consumer says `close`.
+    settle = close
+
+
+# For clinic/appointments/queries.py, until that has whole statements of its own.
+HOLD_LOGGED_ON_SQLITE = """
+    insert into outbox (position, relay_at)
+    select position, :held_until from event
+    where position > (select seq - changes() from sqlite_sequence where name = 'event')
+"""
+LOG_TOLD_ON_POSTGRESQL = """
+    log as (
+        insert into event (id, type, subject, body) select id, type, subject, body from told
+        returning position
+    ),
+    held as (
+        insert into outbox (position, relay_at)
+        select position, cast(:held_until as timestamptz) from log
+    )
+"""

@@ -23,6 +23,7 @@ from tests.containers.files import (
     only,
 )
 from tests.process.clinic import ROOT
+from tests.servers.rabbit import ADVANCED_CONFIG
 
 every_service = pytest.mark.parametrize("name", SERVICES)
 
@@ -141,6 +142,14 @@ def test_one_image_is_built_once_and_the_consumer_can_be_scaled() -> None:
     assert SERVICES["api"]["image"] == SERVICES["consumer"]["image"]
     assert [name for name, service in SERVICES.items() if "build" in service] == ["api"]
     assert not {"container_name", "hostname", "ports", "volumes"} & set(SERVICES["consumer"])
+
+
+def test_rabbitmq_is_given_the_file_that_the_servers_under_test_read() -> None:
+    (config,) = SERVICES["rabbit"]["configs"]
+    assert config["target"] == "/etc/rabbitmq/advanced.config"  # where it looks by itself
+    file = ROOT / PROJECT["configs"][config["source"]]["file"]
+    assert file.samefile(ADVANCED_CONFIG)
+    assert file.stat().st_mode & 0o004  # it runs as a user of its own
 
 
 @pytest.mark.parametrize("name", OURS)

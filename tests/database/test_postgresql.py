@@ -303,8 +303,8 @@ async def test_plans_follow_tables_that_grow(
     [
         (CLAIM_EVENTS, {"held_until": LATER, "now": NOW, "limit": 400}),
         (SELECT_ANY_OPEN, {"until": LONG_AGO}),
-        (CLAIM_MESSAGES, {"lease": "l", "lease_ends_at": LATER, "now": NOW, "limit": 250}),
-        (SELECT_ANY_READY, {"now": LONG_AGO}),
+        (CLAIM_MESSAGES, {"lease": "l", "lease_time": datetime.timedelta(days=1), "limit": 250}),
+        (SELECT_ANY_READY, {}),
         (DELETE_OLD_KEYS, {"before": NOW, "limit": 1000}),
     ],
 )

@@ -1,139 +1,50 @@
 """The broker's promises, one by one, over every broker."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 
-import aiormq
 import anyio
 import pytest
 
-from clinic.database import Database, Dialect, open_database
-from clinic.messaging.broker import LONGEST_REASON, Broker, Delivery, Receive
-from clinic.messaging.embedded import EmbeddedBroker
-from clinic.messaging.message import Message
-from clinic.messaging.rabbitmq import RabbitBroker
-from clinic.messaging.topology import QueueType, Topology
+from clinic.database import Dialect
+from clinic.messaging.broker import LONGEST_REASON, Broker, BrokerUnavailable, Delivery, Receive
+from clinic.messaging.rabbitmq.topology import QueueType
+from tests.messaging import brokers
+from tests.messaging.brokers import (
+    A_WHILE,
+    TTL,
+    Tried,
+    ids,
+    message,
+    nothing_comes,
+    publish,
+    set_aside_in_rabbit,
+    take,
+    topology,
+)
 from tests.timing import PATIENCE_SECONDS, SLACK_SECONDS
 
+__all__ = ["message", "publish", "set_aside_in_rabbit", "take", "topology"]
+
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
-
-TTL = 0.4
-# So long that no lease runs out under a test.
-LEASE = 2 * PATIENCE_SECONDS
-# Longer than any broker takes to hand over what is there, and shorter than the TTL.
-A_WHILE = 0.3
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A broker under test, and a way to see what it has set aside, with the reasons."""
-
-    broker: Broker
-    set_aside: Callable[[], Awaitable[list[tuple[Message, str]]]]
-
-
-def topology(queue_type: QueueType, ttl_ms: int = int(TTL * 1000)) -> Topology:
-    return Topology(
-        main="rmq-for-retries",
-        main_exchange="rmx-for-retries",
-        dead_letter="dlq-for-retries",
-        dead_letter_exchange="dlx-for-retries",
-        not_solved="rmq-not-solved",
-        ttl_ms=ttl_ms,
-        queue_type=queue_type,
-    )
 
 
 @pytest.fixture(params=[*Dialect, *QueueType])
 async def tried(request: pytest.FixtureRequest) -> AsyncIterator[Tried]:
     """Every broker: embedded on each kind of database, RabbitMQ with each type of queue."""
     if isinstance(request.param, QueueType):
-        url = request.getfixturevalue("vhost")
-        broker = RabbitBroker(url, topology(request.param))
-        yield Tried(broker, lambda: set_aside_in_rabbit(url))
-        return
-    async with open_database(request.getfixturevalue("make_database")(request.param)) as database:
-        embedded = EmbeddedBroker(
-            database, ttl=timedelta(seconds=TTL), lease=timedelta(seconds=LEASE)
-        )
-        yield Tried(embedded, lambda: set_aside_in(database))
-
-
-async def set_aside_in(database: Database) -> list[tuple[Message, str]]:
-    async with database.snapshot() as connection:
-        rows = await connection.fetch_all(
-            "select id, type, subject, body, reason from message where queue = 'not_solved'"
-        )
-    return [
-        (Message(row["id"], row["type"], row["subject"], row["body"]), row["reason"])
-        for row in rows
-    ]
-
-
-async def set_aside_in_rabbit(url: str) -> list[tuple[Message, str]]:
-    """Take everything out of the not-solved queue."""
-    connection = await aiormq.connect(url)
-    channel = await connection.channel()
-    found = []
-    while (message := await channel.basic_get("rmq-not-solved", no_ack=True)).body:
-        properties = message.header.properties
-        headers = properties.headers or {}
-        assert "x-death" not in headers
-        assert properties.delivery_mode == 2
-        one = Message(
-            str(properties.message_id),
-            str(properties.message_type),
-            str(headers["subject"]),
-            message.body.decode(),
-        )
-        found.append((one, str(headers["x-reason"])))
-    await connection.close()
-    return found
+        opened = brokers.rabbit(request.getfixturevalue("vhost"), request.param)
+    else:
+        opened = brokers.embedded(request.getfixturevalue("make_database")(request.param))
+    async with opened as tried:
+        yield tried
 
 
 @pytest.fixture
 def broker(tried: Tried) -> Broker:
     return tried.broker
-
-
-def message(number: int) -> Message:
-    body = f'{{"тело": {number}}}'
-    return Message(f"id-{number}", "appointment.booked", f"appointment/{number}", body)
-
-
-async def publish(broker: Broker, *numbers: int) -> None:
-    async with broker.publishing() as hand_over:
-        messages = [message(number) for number in numbers]
-        assert await hand_over(messages) == {one.id for one in messages}
-
-
-async def take(receive: Receive, count: int) -> list[Delivery]:
-    """Receive until there are so many deliveries."""
-    deliveries: list[Delivery] = []
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while len(deliveries) < count:
-            deliveries += await receive()
-    return deliveries
-
-
-async def nothing_comes(receive: Receive, seconds: float = A_WHILE) -> bool:
-    with anyio.move_on_after(seconds):
-        await receive()
-        return False
-    return True
-
-
-@asynccontextmanager
-async def consuming(broker: Broker, limit: int = 10) -> AsyncIterator[Receive]:
-    async with broker.consuming(limit) as receive:
-        yield receive
-
-
-def ids(deliveries: Sequence[Delivery]) -> list[str]:
-    return sorted(delivery.message.id for delivery in deliveries)
 
 
 async def test_what_was_published_is_delivered_unchanged(broker: Broker) -> None:
@@ -297,3 +208,51 @@ async def test_cancelling_the_wait_loses_nothing(broker: Broker) -> None:
 
 async def test_publishing_nothing_is_no_error(broker: Broker) -> None:
     await publish(broker)
+
+
+async def test_what_a_process_held_that_dies_comes_back_without_a_death(tried: Tried) -> None:
+    """So does the one that it had solved, for it did not receive again."""
+    await publish(tried.broker, 1, 2, 3)
+    await tried.die(3)
+    async with tried.broker.consuming(10) as receive:
+        back = await take(receive, 3)
+        assert ids(back) == ["id-1", "id-2", "id-3"]
+        assert [delivery.deaths for delivery in back] == [0, 0, 0]
+        for delivery in back:
+            await delivery.solved()
+        assert await nothing_comes(receive, TTL + A_WHILE)
+
+
+async def test_a_broker_that_goes_away_says_so_and_loses_nothing(tried: Tried) -> None:
+    """On SQLite it takes five seconds, for which a statement waits for another's lock."""
+    await publish(tried.broker, 1)
+
+    async def fails(act: Callable[[], Awaitable[object]]) -> None:
+        with pytest.raises(BrokerUnavailable):
+            await act()
+
+    async def receive_on(receive: Receive) -> None:
+        while True:
+            await receive()
+
+    async with (
+        tried.open() as publishing,
+        tried.open() as consuming,
+        tried.open() as late,
+        publishing.publishing() as hand_over,
+        consuming.consuming(10) as receive,
+    ):
+        with tried.go_away(), anyio.fail_after(PATIENCE_SECONDS):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(fails, partial(hand_over, [message(2)]))
+                tasks.start_soon(fails, partial(receive_on, receive))
+                tasks.start_soon(fails, partial(publish, late, 3))
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while True:
+            with suppress(BrokerUnavailable):  # of a connection that was cut, and not used since
+                await publish(tried.broker, 4)
+                break
+    missing = {"id-1", "id-4"}
+    async with tried.broker.consuming(10) as receive:
+        while missing:
+            missing -= set(ids(await take(receive, 1)))

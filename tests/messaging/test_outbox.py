@@ -1,33 +1,19 @@
-"""The event log and its relay: nothing stays, nothing is skipped, everything is marked."""
+"""The event log and the outbox: what is open, who holds it, and by whose clock."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
-from functools import partial
 
 import anyio
 import pytest
 
 from clinic.database import Database, Dialect, utc_now
-from clinic.messaging.broker import BrokerUnavailable, Publish, Receive
-from clinic.messaging.embedded import EmbeddedBroker
-from clinic.messaging.message import Message
-from clinic.messaging.outbox import LOOK_SECONDS, Outbox
-from clinic.supervisor import Patience, Service, Supervisor
-from tests.messaging.test_broker import message
+from clinic.messaging.outbox import Held, Outbox
+from tests.messaging.brokers import message
 from tests.timing import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
 
 AGAIN_AFTER = timedelta(hours=1)
-SELECT_UNPUBLISHED = "select count(*) as unpublished from outbox where published_at is null"
-# As if time had passed.
-HOLD_NOTHING = "update outbox set relay_at = '2025-01-01T00:00:00+00:00'"
-
-
-@pytest.fixture
-def broker(database: Database) -> EmbeddedBroker:
-    return EmbeddedBroker(database, ttl=timedelta(seconds=1), lease=timedelta(seconds=30))
+NONE = timedelta(0)
 
 
 async def append(outbox: Outbox, *numbers: int) -> None:
@@ -35,178 +21,22 @@ async def append(outbox: Outbox, *numbers: int) -> None:
         await outbox.append(connection, [message(number) for number in numbers])
 
 
-async def unpublished(database: Database) -> int:
-    async with database.snapshot() as connection:
-        return int((await connection.fetch_all(SELECT_UNPUBLISHED))[0]["unpublished"])
+async def close(outbox: Outbox, *numbers: int) -> None:
+    async with outbox.database.transaction() as connection:
+        await outbox.close(connection, [message(number).id for number in numbers])
 
 
-async def queued(database: Database) -> list[str]:
-    async with database.snapshot() as connection:
-        rows = await connection.fetch_all("select id from message order by position")
-    return [row["id"] for row in rows]
-
-
-@asynccontextmanager
-async def relaying(*relays: Service) -> AsyncIterator[None]:
-    supervisor = Supervisor(
-        relays,
-        grace_seconds=PATIENCE_SECONDS,
-        patience=Patience(first_pause_seconds=0.001, longest_pause_seconds=0.01),
-    )
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(supervisor.run)
-        yield
-        supervisor.stop()
-
-
-async def until_all_queued(database: Database, count: int) -> None:
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while len(await queued(database)) < count:
-            await anyio.sleep(0.005)
-
-
-async def until_all_published(database: Database) -> None:
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while await unpublished(database):
-            await anyio.sleep(0.005)
-
-
-@pytest.mark.parametrize("left_behind", [False, True])
-async def test_events_are_published_in_order_and_marked(
-    database: Database, broker: EmbeddedBroker, *, left_behind: bool
-) -> None:
-    outbox = Outbox(database, AGAIN_AFTER)
-    await append(outbox if not left_behind else Outbox(database, AGAIN_AFTER), *range(250))
-    async with database.transaction() as connection:
-        if left_behind:
-            await connection.execute(HOLD_NOTHING)
-    async with relaying(Service("relay", partial(outbox.relay, broker))):
-        await until_all_published(database)
-    assert await queued(database) == [message(number).id for number in range(250)]
-
-
-async def test_an_event_is_relayed_as_soon_as_it_is_committed(
-    database: Database, broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("clinic.messaging.outbox.LOOK_SECONDS", 2 * PATIENCE_SECONDS)
-    outbox = Outbox(database, AGAIN_AFTER)
-    async with relaying(Service("relay", partial(outbox.relay, broker))):
-        await anyio.sleep(0.1)
-        await append(outbox, 1)
-        await until_all_queued(database, 1)
-
-
-async def test_what_one_process_holds_no_other_publishes_until_the_hold_ends(
-    database: Database, broker: EmbeddedBroker
-) -> None:
-    here, there = Outbox(database, AGAIN_AFTER), Outbox(database, AGAIN_AFTER)
-    await append(here, 1, 2)  # and its process dies
-    async with relaying(Service("there", partial(there.relay, broker))):
-        await append(there, 3)
-        await until_all_queued(database, 1)
-        await anyio.sleep(2 * LOOK_SECONDS)
-        assert await queued(database) == ["id-3"]
-        async with database.transaction() as connection:
-            await connection.execute(HOLD_NOTHING + " where position < 3")
-        await until_all_queued(database, 3)
-    assert await queued(database) == ["id-3", "id-1", "id-2"]
-
-
-async def test_what_is_more_than_can_be_held_becomes_due(
-    database: Database, broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("clinic.messaging.outbox.MOST_HELD", 3)
-    monkeypatch.setattr("clinic.messaging.outbox.HOLD", timedelta(seconds=2))
-    monkeypatch.setattr("clinic.messaging.outbox.MARK_AFTER", timedelta(seconds=0.1))
-    outbox = Outbox(database, AGAIN_AFTER)
-    await append(outbox, 1, 2)
-    await append(outbox, 3, 4, 5)
-    assert len(outbox._held) == 3
-    async with relaying(Service("relay", partial(outbox.relay, broker))):
-        await until_all_queued(database, 5)
-    assert sorted(await queued(database)) == [message(number).id for number in range(1, 6)]
-
-
-async def test_what_was_held_for_too_long_is_left_to_whoever_finds_it(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("clinic.messaging.outbox.HOLD", timedelta(seconds=-1))
-    outbox = Outbox(database, AGAIN_AFTER)
-    await append(outbox, 1)
-    assert outbox._take_held(10) == []
-    assert [one.id for one, _ in await outbox._claim()] == ["id-1"]
-
-
-async def test_a_relay_that_is_asked_to_stop_publishes_what_is_held_first(
-    database: Database, broker: EmbeddedBroker
-) -> None:
-    outbox = Outbox(database, AGAIN_AFTER)
-    await append(outbox, *range(1000))
-    async with relaying(Service("relay", partial(outbox.relay, broker))):
-        await until_all_queued(database, 1)
-    assert len(await queued(database)) == 1000
-
-
-async def test_what_is_settled_in_time_is_not_marked(
-    database: Database, broker: EmbeddedBroker
-) -> None:
-    outbox = Outbox(database, AGAIN_AFTER)
-    await append(outbox, *range(5))
-    async with relaying(Service("relay", partial(outbox.relay, broker))):
-        await until_all_queued(database, 5)
-        async with database.transaction() as connection:
-            await outbox.settle(connection, [message(number).id for number in range(3)])
-        with anyio.fail_after(PATIENCE_SECONDS):
-            while await unpublished(database) > 3:
-                await anyio.sleep(0.005)
+async def open_events(database: Database) -> dict[str, int]:
+    """Return how often each open event was published, as far as it was marked."""
     async with database.snapshot() as connection:
         rows = await connection.fetch_all(
-            "select id, publications from outbox join event using (position) order by id"
+            "select id, publications from outbox join event using (position) order by position"
         )
-    assert [tuple(row.values()) for row in rows] == [("id-3", 1), ("id-4", 1)]
+    return {row["id"]: row["publications"] for row in rows}
 
 
-async def test_an_idle_relay_marks_all_it_has_published_before_its_hold_ends(
-    database: Database, broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Or it would be published again."""
-    monkeypatch.setattr("clinic.messaging.outbox.BATCH", 10)
-    monkeypatch.setattr("clinic.messaging.outbox.HOLD", timedelta(seconds=8))
-    outbox = Outbox(database, AGAIN_AFTER)
-    await append(outbox, *range(500))
-    async with relaying(Service("relay", partial(outbox.relay, broker))):
-        await until_all_published(database)
-        await anyio.sleep(2 * LOOK_SECONDS)
-    assert len(await queued(database)) == 500
-
-
-async def test_a_stop_waits_for_what_is_held_and_for_no_backlog(
-    database: Database, broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("clinic.messaging.outbox.BATCH", 10)
-    here, there = Outbox(database, AGAIN_AFTER), Outbox(database, AGAIN_AFTER)
-    await append(there, *range(3000))
-    async with database.transaction() as connection:
-        await connection.execute(HOLD_NOTHING)
-    async with relaying(Service("here", partial(here.relay, broker))):
-        await until_all_queued(database, 10)
-        await append(here, 3000)
-    found = await queued(database)
-    assert "id-3000" in found
-    assert len(found) < 3000
-
-
-async def test_a_clock_that_is_set_back_keeps_no_relay_from_its_end(
-    database: Database, broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    outbox = Outbox(database, AGAIN_AFTER)
-    await append(outbox, *range(3))
-    async with relaying(Service("relay", partial(outbox.relay, broker))):
-        await until_all_queued(database, 3)
-        await anyio.sleep(LOOK_SECONDS)
-        earlier = utc_now() - timedelta(hours=1)
-        monkeypatch.setattr("clinic.messaging.outbox.utc_now", lambda: earlier)
-    assert await unpublished(database) == 0
+def ids(held: list[Held]) -> list[str]:
+    return [one.message.id for one in held]
 
 
 async def test_an_event_of_a_change_that_is_rolled_back_does_not_exist(database: Database) -> None:
@@ -215,89 +45,129 @@ async def test_an_event_of_a_change_that_is_rolled_back_does_not_exist(database:
         async with database.transaction() as connection:
             await outbox.append(connection, [message(1)])
             raise ZeroDivisionError
-    assert await unpublished(database) == 0
+    assert not outbox.holds_any
+    assert await open_events(database) == {}
 
 
-async def test_two_relays_publish_each_event_once(
-    database: Database, broker: EmbeddedBroker
-) -> None:
+async def test_what_a_process_writes_it_holds_and_no_other_may_claim(database: Database) -> None:
     here, there = Outbox(database, AGAIN_AFTER), Outbox(database, AGAIN_AFTER)
-    await append(Outbox(database, AGAIN_AFTER), *range(500))  # by a process that has died
-    async with database.transaction() as connection:
-        await connection.execute(HOLD_NOTHING)
-    async with relaying(
-        Service("here", partial(here.relay, broker)), Service("there", partial(there.relay, broker))
-    ):
-        await until_all_published(database)
-    assert sorted(await queued(database)) == sorted(message(number).id for number in range(500))
+    await append(here, 1, 2)
+    assert await there.claim(10) == await here.claim(10) == []
+    assert ids(here.take_held(1)) == ["id-1"]
+    assert ids(here.take_held(10)) == ["id-2"]
 
 
-class Unsteady:
-    """A broker on a real one's shoulders, over a line that breaks now and then."""
-
-    def __init__(self, broker: EmbeddedBroker) -> None:
-        self._broker = broker
-        self.calls = 0
-
-    @asynccontextmanager
-    async def publishing(self) -> AsyncIterator[Publish]:
-        async with self._broker.publishing() as publish:
-
-            async def publish_some(messages: Sequence[Message]) -> set[str]:
-                self.calls += 1
-                if self.calls % 3 == 0:
-                    raise BrokerUnavailable("the line broke")
-                return await publish(messages[::2])
-
-            yield publish_some
-
-    def consuming(self, limit: int) -> AbstractAsyncContextManager[Receive]:
-        return self._broker.consuming(limit)
-
-
-async def test_what_the_broker_did_not_store_is_published_again_at_once(
-    database: Database, broker: EmbeddedBroker
-) -> None:
+async def test_what_a_dead_process_held_is_claimed_once_in_order(database: Database) -> None:
+    await append(Outbox(database, AGAIN_AFTER, hold=NONE), 1, 2, 3)
     outbox = Outbox(database, AGAIN_AFTER)
-    await append(outbox, *range(150))
-    async with relaying(Service("relay", partial(outbox.relay, Unsteady(broker)))):
-        await until_all_published(database)
-    assert sorted(await queued(database)) == sorted(message(number).id for number in range(150))
+    assert ids(await outbox.claim(2)) == ["id-1", "id-2"]
+    assert ids(await outbox.claim(2)) == ["id-3"]
+    assert await outbox.claim(2) == []
 
 
-async def test_relay_and_consumer_do_not_wait_for_each_other_in_a_circle(
-    database: Database,
-) -> None:
-    """Each such wait ends after a second, and only because PostgreSQL ends one of the two."""
+async def test_what_was_held_for_too_long_is_left_to_whoever_claims_it(database: Database) -> None:
+    outbox = Outbox(database, AGAIN_AFTER, hold=timedelta(seconds=0.2))
+    await append(outbox, 1)
+    await anyio.sleep(0.25)
+    assert outbox.take_held(10) == []
+    assert ids(await outbox.claim(10)) == ["id-1"]
+
+
+async def test_what_is_more_than_can_be_held_becomes_due(database: Database) -> None:
+    outbox = Outbox(database, AGAIN_AFTER, hold=timedelta(seconds=0.5), most_held=3)
+    await append(outbox, 1, 2)
+    await append(outbox, 3, 4, 5)
+    assert ids(outbox.take_held(10)) == ["id-1", "id-2", "id-3"]
+    await anyio.sleep(0.55)
+    assert ids(await outbox.claim(10))[3:] == ["id-4", "id-5"]
+
+
+async def test_without_a_relay_that_works_nothing_is_held(database: Database) -> None:
     outbox = Outbox(database, AGAIN_AFTER)
-    for start in range(0, 4000, 400):
-        messages = [message(number) for number in range(start, start + 400)]
-        async with database.transaction() as connection:
-            await outbox.append(connection, messages)
-
-    async def record() -> None:
-        for start in range(0, 4000, 400):
-            ids = [message(number).id for number in reversed(range(start, start + 400))]
-            async with database.transaction() as connection:
-                await outbox.settle(connection, ids)
-
-    async def publish(messages: Sequence[Message]) -> set[str]:
-        return {message.id for message in messages}
-
-    async def mark() -> None:
-        while batch := await outbox._claim():
-            await outbox._mark(await outbox._publish(batch, publish))
-
-    async with database.transaction() as connection:
-        await connection.execute(HOLD_NOTHING)
+    await outbox.read_clock()
+    outbox.relaying = False
+    await append(outbox, 1)
+    assert not outbox.holds_any
     with anyio.fail_after(PATIENCE_SECONDS):
-        async with anyio.create_task_group() as tasks:
-            for task in (record, mark, mark):
-                tasks.start_soon(task)
-    if database.dialect is Dialect.POSTGRESQL:
-        await anyio.sleep(1.1)  # a session tells of its deadlocks once a second
-        async with database.snapshot() as connection:
-            rows = await connection.fetch_all(
-                "select deadlocks from pg_stat_database where datname = current_database()"
-            )
-        assert rows[0]["deadlocks"] == 0
+        while not (claimed := await Outbox(database, AGAIN_AFTER).claim(10)):
+            await anyio.sleep(0.001)
+    assert ids(claimed) == ["id-1"]
+
+
+async def test_what_is_released_is_due_at_once_unless_another_has_it(database: Database) -> None:
+    here, there = Outbox(database, AGAIN_AFTER), Outbox(database, AGAIN_AFTER)
+    await append(here, 1, 2)
+    held = here.take_held(10)
+    await here.release(held)
+    assert ids(await there.claim(1)) == ["id-1"]
+    await there.mark(there.published(held[:1]))
+    await here.release(held)
+    assert ids(await there.claim(10)) == ["id-2"]
+
+
+async def test_what_is_closed_is_not_marked(database: Database) -> None:
+    outbox = Outbox(database, AGAIN_AFTER)
+    await append(outbox, 1, 2, 3)
+    published = outbox.published(outbox.take_held(10))
+    await close(outbox, 1, 3, 77)
+    await outbox.mark(published)
+    assert await open_events(database) == {"id-2": 1}
+
+
+async def test_what_is_marked_comes_again_and_each_time_later(database: Database) -> None:
+    outbox = Outbox(database, again_after=timedelta(seconds=0.2), hold=NONE)
+    await append(outbox, 1)
+    waits = []
+    held = await outbox.claim(1)
+    for publications in range(3):
+        assert held[0].publications == publications
+        await outbox.mark(outbox.published(held))
+        began = anyio.current_time()
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while not (held := await outbox.claim(1)):
+                await anyio.sleep(0.005)
+        waits.append(anyio.current_time() - began)
+    for least, wait in zip((0.2, 0.4, 0.8), waits, strict=True):
+        assert wait > 0.95 * least  # clocks differ a little
+
+
+async def test_it_is_known_whether_anything_is_open(database: Database) -> None:
+    outbox = Outbox(database, AGAIN_AFTER)
+    await append(outbox, 1)
+    (held,) = outbox.take_held(1)
+    assert await outbox.any_open(held.held_until)
+    assert not await outbox.any_open(held.held_until - timedelta(seconds=1))
+    await close(outbox, 1)
+    assert not await outbox.any_open(held.held_until)
+
+
+async def test_events_are_told_by_their_subject_oldest_first(database: Database) -> None:
+    outbox = Outbox(database, AGAIN_AFTER)
+    await append(outbox, 2, 1)
+    async with database.snapshot() as connection:
+        assert await outbox.told_of(connection, "appointment/1") == [message(1).body]
+        assert await outbox.told_of(connection, "appointment/3") == []
+
+
+@pytest.mark.parametrize("database_url", [Dialect.POSTGRESQL], indirect=True)
+@pytest.mark.parametrize("minutes", [-1, 1])
+async def test_hosts_whose_clocks_differ_hold_for_the_same_time(
+    database: Database, minutes: int
+) -> None:
+    """The database's clock decides, or a hold would last a minute more, or none at all."""
+    hold = timedelta(seconds=1)
+    wrong = Outbox(
+        database, AGAIN_AFTER, hold, clock=lambda: utc_now() + timedelta(minutes=minutes)
+    )
+    right = Outbox(database, AGAIN_AFTER, hold)
+    await wrong.read_clock()
+    for writer, other in ((wrong, right), (right, wrong)):
+        await append(writer, 1 if writer is wrong else 2)
+        assert await other.claim(10) == []
+        assert len(writer.take_held(10)) == 1
+        await anyio.sleep(1.1)
+        (claimed,) = await other.claim(10)
+        assert await writer.claim(10) == []
+        await other.mark(other.published([claimed]))
+        await anyio.sleep(1.1)
+        assert await writer.claim(10) == []  # it is put off by an hour, not due

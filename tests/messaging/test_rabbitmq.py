@@ -5,9 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +16,27 @@ import pytest
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.channel import Channel
 
-from clinic.analytics.queries import Days
-from clinic.analytics.recording import recognise, record
-from clinic.analytics.report import report
 from clinic.database import Database, migrate, open_database
 from clinic.messaging.broker import BrokerUnavailable
-from clinic.messaging.consumer import Consumer
 from clinic.messaging.message import Message
 from clinic.messaging.outbox import Outbox
 from clinic.messaging.rabbitmq import RabbitBroker, connection
+from clinic.messaging.rabbitmq.address import HEARTBEAT_SECONDS
 from clinic.messaging.rabbitmq.connection import (
     FAREWELL_SECONDS,
     STEP_SECONDS,
     close,
     open_channel,
+    open_connection,
 )
+from clinic.messaging.rabbitmq.declaring import Standing
 from clinic.messaging.rabbitmq.publishing import PUBLISH_SECONDS, Publisher
-from clinic.messaging.topology import HEARTBEAT_SECONDS, QueueType
-from clinic.supervisor import Patience, Service, Supervisor
-from tests.analytics.test_report import booked
+from clinic.messaging.rabbitmq.topology import QueueType
+from clinic.messaging.relay import Relay
+from clinic.supervisor import Service, Supervisor
 from tests.conftest import start_or_skip
-from tests.messaging.test_broker import message, publish, set_aside_in_rabbit, take, topology
+from tests.messaging.brokers import message, publish, set_aside_in_rabbit, take, topology
+from tests.messaging.line import Line, line
 from tests.servers import FaultyProxy, Rabbit
 from tests.timing import PATIENCE_SECONDS, SLACK_SECONDS
 
@@ -67,54 +65,6 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     migrate(url)
     async with open_database(url) as database:
         yield database
-
-
-@dataclass
-class Line:
-    """The whole line from the event log to what is recorded, and what was told on it."""
-
-    database: Database
-    outbox: Outbox
-    told: int = 0
-
-    async def tell(self, count: int) -> None:
-        """Tell of bookings, as the desk does."""
-        events = booked(seed=self.told, count=count)
-        async with self.database.transaction() as connection:
-            await self.outbox.append(connection, [event.message() for event in events])
-        self.told += count
-
-    async def recorded(self) -> int:
-        totals = (await report(self.database, Days(), 720))["totals"]
-        assert isinstance(totals, dict)
-        return int(totals["booked"])
-
-    async def all_recorded(self) -> None:
-        """Wait until everything is recorded, and check that it is recorded once."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while (recorded := await self.recorded()) < self.told:
-            assert time.monotonic() < deadline, f"{recorded} of {self.told}"
-            await anyio.sleep(0.05)
-        await anyio.sleep(0.5)
-        assert await self.recorded() == self.told
-
-
-@asynccontextmanager
-async def line(
-    database: Database, broker: RabbitBroker, again_after: float = 10 * PATIENCE_SECONDS
-) -> AsyncIterator[Line]:
-    """Run a relay and a consumer."""
-    outbox = Outbox(database, timedelta(seconds=again_after))
-    consumer = Consumer(broker, outbox, record, recognise, death_limit=3)
-    supervisor = Supervisor(
-        [Service("relay", partial(outbox.relay, broker)), Service("consumer", consumer.run)],
-        grace_seconds=10,
-        patience=Patience(longest_pause_seconds=1),
-    )
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(supervisor.run)
-        yield Line(database, outbox)
-        supervisor.stop()
 
 
 def kill(server: Rabbit) -> Callable[[], None]:
@@ -228,7 +178,7 @@ async def test_what_was_purged_comes_back(
     del rabbit
     broker = RabbitBroker(vhost, topology(queue_type))
     outbox = Outbox(database, timedelta(seconds=2))
-    supervisor = Supervisor([Service("relay", partial(outbox.relay, broker))], grace_seconds=5)
+    supervisor = Supervisor([Service("relay", Relay(outbox, broker).run)], grace_seconds=5)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(supervisor.run)
         await Line(database, outbox).tell(30)
@@ -274,7 +224,9 @@ async def test_a_line_that_swallows_everything_is_noticed(
 @asynccontextmanager
 async def publisher(vhost: str, queue: str) -> AsyncIterator[tuple[Publisher, Channel]]:
     """A session that publishes into a queue of the test's own choice."""
-    async with open_channel(vhost, topology(QueueType.QUORUM), "test") as channel:
+    async with open_connection(vhost, "test") as opened:
+        await Standing(opened, topology(QueueType.QUORUM)).declare()
+        channel = await open_channel(opened)
         assert isinstance(channel, Channel)
         yield Publisher(channel, queue), channel
 
@@ -349,6 +301,23 @@ async def test_a_body_of_many_frames_arrives_whole(vhost: str) -> None:
         assert await send([large, empty, message(1)]) == {"large", "empty", "id-1"}
     async with broker.consuming(5) as receive:
         assert [one.message for one in await take(receive, 3)] == [large, empty, message(1)]
+
+
+async def test_a_server_that_limits_no_frame_is_sent_whole_bodies(
+    rabbit: Rabbit, vhost: str
+) -> None:
+    limit = rabbit.evaluate("application:get_env(rabbit, frame_max)")
+    assert limit == "{ok, 131072}"
+    rabbit.evaluate("application:set_env(rabbit, frame_max, 0)")
+    try:
+        broker = RabbitBroker(vhost, topology(QueueType.QUORUM))
+        large = Message("large", "t", "s", "ж" * 300_000)
+        async with broker.publishing() as send:
+            assert await send([large, message(1)]) == {"large", "id-1"}
+        async with broker.consuming(5) as receive:
+            assert [one.message for one in await take(receive, 2)] == [large, message(1)]
+    finally:
+        rabbit.evaluate("application:set_env(rabbit, frame_max, 131072)")
 
 
 async def test_a_connection_that_failed_gets_no_long_farewell(

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from clinic.messaging.broker import MOST_DEATHS
-from clinic.messaging.topology import BadBrokerURL, QueueType, connection_url
-from tests.messaging.test_broker import topology
+from clinic.messaging.rabbitmq.topology import QueueType, explain_misfit, explain_refusal
+from tests.messaging.brokers import topology
 
 CLASSIC = topology(QueueType.CLASSIC, ttl_ms=1000)
 MAIN, DEAD = CLASSIC.main, CLASSIC.dead_letter
@@ -83,27 +83,31 @@ def test_quorum_queues_lose_nothing_between_them() -> None:
     assert "x-message-ttl" not in arguments[MAIN]
 
 
+def test_a_queue_that_differs_is_explained() -> None:
+    said = (
+        "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'dlq-for-retries' in "
+        "vhost '/': received the value '20000' of type 'signedint' but current is the value "
+        "'10000' of type 'signedint'"
+    )
+    assert "RabbitMQ has the queue dlq-for-retries with another x-message-ttl" in explain_misfit(
+        said
+    )
+    assert explain_misfit("something else").startswith("RabbitMQ has queues or exchanges")
+
+
 @pytest.mark.parametrize(
-    "url",
+    ("said", "explained"),
     [
-        "",
-        "rabbit",
-        "http://host",
-        "amqp://",
-        "amqp://host:port",
-        "amqp://user:pa/ss@host",
-        "amqp://user:p@host/#x",
-        "amqps://host/?no_verify_ssl=1",
-        "amqp://host/?heartbeat=0",
+        (
+            "ACCESS_REFUSED - access to queue 'main' in vhost 'v' refused for user 'bob'",
+            "the user bob lacks the permission read for the queue main ",
+        ),
+        (
+            "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'b'",
+            "the user b lacks the permission write for the exchange amq.default ",
+        ),
+        ("ACCESS_REFUSED - by a policy of tomorrow", "its user lacks a permission "),
     ],
 )
-def test_a_url_that_would_be_misread_is_refused(url: str) -> None:
-    with pytest.raises(BadBrokerURL) as refused:
-        connection_url(url, "test")
-    assert "pa/ss" not in str(refused.value)
-
-
-def test_every_connection_has_a_heartbeat_and_a_name() -> None:
-    assert connection_url("amqps://u:p%40@host/v%2Fh?cafile=/a b.pem", "clinic relay") == (
-        "amqps://u:p%40@host/v%2Fh?cafile=%2Fa%20b.pem&heartbeat=5&name=clinic%20relay"
-    )
+def test_a_permission_that_is_missing_is_named(said: str, explained: str) -> None:
+    assert explain_refusal(said).startswith(explained)

@@ -2,7 +2,10 @@
 
 ========================  ========================================================================
 ``__init__.py``           the broker: which sessions there are, and what each is made of
+``address.py``            where the server is, and how its certificate is verified
+``topology.py``           what stands on it: queues, exchanges, their arguments, deaths
 ``connection.py``         connections and channels, deadlines, and every failure in our words
+``declaring.py``          declare what is to stand, and see that it still does
 ``publishing.py``         publish many at once, each confirmed
 ``consuming.py``          what has arrived, and what of it is not settled yet
 ``frames.py``             read what is delivered, whatever bytes its publisher put into it
@@ -13,20 +16,22 @@ Each session has connections of its own. Every wait for the broker has a deadlin
 none, and whatever it raises becomes ``BrokerUnavailable``: the service ends with that, and is
 started again by its supervisor until the broker is back.
 
-A broker that went silent is noticed within 20 s (``topology.HEARTBEAT_SECONDS``), one that does not
+A broker that went silent is noticed within 20 s (``address.HEARTBEAT_SECONDS``), one that does not
 confirm after ``PUBLISH_SECONDS`` and ``FAREWELL_SECONDS``, everything else at once.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from clinic.messaging.broker import Publish, Receive
-from clinic.messaging.rabbitmq.connection import open_channel
+from clinic.messaging.message import Message
+from clinic.messaging.rabbitmq.connection import open_channel, open_connection
 from clinic.messaging.rabbitmq.consuming import Session
-from clinic.messaging.rabbitmq.frames import Incoming, Transport
+from clinic.messaging.rabbitmq.declaring import Standing
+from clinic.messaging.rabbitmq.frames import Incoming
 from clinic.messaging.rabbitmq.publishing import Publisher
-from clinic.messaging.topology import Topology
+from clinic.messaging.rabbitmq.topology import Topology
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,17 @@ class RabbitBroker:
 
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator[Publish]:
-        """Keep the promise of ``Broker.publishing``."""
-        async with open_channel(self.url, self.topology, "publisher") as channel:
-            yield Publisher(channel, self.topology.main).publish
+        """Keep the promise of ``Broker.publishing``, and see that all queues still stand."""
+        async with open_connection(self.url, "publisher") as connection:
+            standing = Standing(connection, self.topology)
+            await standing.declare()
+            publisher = Publisher(await open_channel(connection), self.topology.main)
+
+            async def publish(messages: Sequence[Message]) -> set[str]:
+                await standing.look()
+                return await publisher.publish(messages)
+
+            yield publish
 
     @asynccontextmanager
     async def consuming(self, limit: int) -> AsyncIterator[Receive]:
@@ -49,12 +62,14 @@ class RabbitBroker:
         # consumes must go on then, for it is what makes room.
         incoming = Incoming()
         async with (
-            open_channel(self.url, self.topology, "consumer", Transport(incoming)) as channel,
-            open_channel(self.url, self.topology, "set aside") as aside,
+            open_connection(self.url, "consumer", incoming) as connection,
+            open_connection(self.url, "set aside") as publishing,
         ):
+            await Standing(connection, self.topology).declare()
+            channel, aside = await open_channel(connection), await open_channel(publishing)
             session = Session(channel, incoming, aside, self.topology, limit)
-            await session.begin()
             try:
+                await session.begin()
                 yield session.receive
             finally:
                 await session.end()

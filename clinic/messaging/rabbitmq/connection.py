@@ -2,17 +2,30 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import aiormq
 import anyio
-from aiormq import TransportFactory
+import anyio.to_thread
 from aiormq.abc import AbstractChannel, AbstractConnection
-from aiormq.exceptions import AMQPError, ChannelPreconditionFailed, DeliveryError
+from aiormq.connection import TransportFactory
+from aiormq.exceptions import (
+    AuthenticationError,
+    ChannelAccessRefused,
+    ChannelClosed,
+    DeliveryError,
+    InvalidFrameError,
+    ProbableAuthenticationError,
+    PublishError,
+)
 
 from clinic.messaging.broker import BrokerUnavailable
-from clinic.messaging.topology import Topology, connection_url, explain_misfit
+from clinic.messaging.rabbitmq.address import BadBrokerURL, read_address
+from clinic.messaging.rabbitmq.frames import Frames, Incoming
+from clinic.messaging.rabbitmq.topology import explain_refusal
 
 # Each step of opening and closing a session takes milliseconds.
 STEP_SECONDS = 5.0
@@ -20,62 +33,95 @@ STEP_SECONDS = 5.0
 # blocked or frozen does not even read the farewell: of itself aiormq waits 2 s for the answer, and
 # with TLS more than 20 s. A broker that is well answers within milliseconds.
 FAREWELL_SECONDS = 1.0
+# What a server says of an error is for one line of a log.
+LONGEST_SAYING = 300
+
+# Not in these errors' own words: of a message that was refused they quote all, and it may hold a
+# patient's name. The first that fits counts.
+MEANINGS: dict[type[Exception], str] = {
+    TimeoutError: "it does not answer in time",
+    ProbableAuthenticationError: "it does not know this user with this password",
+    AuthenticationError: "it does not offer the login that auth names in AMQP_URL",
+    DeliveryError: "it does not take what is published: the queue is full, or cannot store it",
+    StopAsyncIteration: "it closed the connection",
+}
 
 
 @asynccontextmanager
-async def open_channel(
-    url: str, topology: Topology, purpose: str, transport: TransportFactory | None = None
-) -> AsyncIterator[AbstractChannel]:
-    """Open a connection and a channel, with everything declared, for a body.
+async def open_connection(
+    url: str, purpose: str, incoming: Incoming | None = None
+) -> AsyncIterator[AbstractConnection]:
+    """Open a connection for a body, which the server's list shows with its purpose.
 
-    What is read from it comes through ``transport``, if that is given.
+    With ``incoming`` it is for a consumer, and is read through ``Frames``.
 
     Raises:
-        BrokerUnavailable: the broker is away, or has queues of other arguments.
+        BrokerUnavailable: the server is away, or does not let us in.
     """
-    with as_unavailable("cannot be reached"), step():
-        connection = await aiormq.connect(
-            connection_url(url, f"clinic {purpose}"), transport_factory=transport
-        )
+    try:
+        address = read_address(url)
+        context = await anyio.to_thread.run_sync(address.tls_context)
+    except BadBrokerURL as error:
+        # It could be used when the process started: a file has gone since.
+        raise BrokerUnavailable(str(error)) from error
+    named = address.connection_url(f"clinic {purpose}")
+    wire = Wire(context, incoming)
+    connection: AbstractConnection | None = None
     seconds = STEP_SECONDS
     try:
-        with as_unavailable("cannot be used"), step():
-            channel = await connection.channel(publisher_confirms=True)
-            await declare(channel, topology)
-        yield channel
+        with as_unavailable(f"cannot be reached at {address.server}"), step():
+            connection = await aiormq.connect(named, transport_factory=wire)
+        yield connection
     except BrokerUnavailable:
         seconds = FAREWELL_SECONDS
         raise
     finally:
-        await close(connection, seconds)
+        if connection is not None:
+            await close(connection, seconds)
+        wire.cut()
 
 
-async def declare(channel: AbstractChannel, topology: Topology) -> None:
-    """Declare all queues, exchanges and bindings; what stands already is left as it is.
+async def open_channel(connection: AbstractConnection) -> AbstractChannel:
+    """Open a channel, on which publishing is confirmed.
 
     Raises:
-        BrokerUnavailable: something stands with other arguments.
+        BrokerUnavailable: the connection has ended.
     """
-    try:
-        await channel.exchange_declare(topology.main_exchange, exchange_type="direct", durable=True)
-        await channel.exchange_declare(
-            topology.dead_letter_exchange, exchange_type="fanout", durable=True
-        )
-        for queue, arguments in topology.arguments().items():
-            await channel.queue_declare(queue, durable=True, arguments=arguments)
-        for queue, exchange in (
-            (topology.main, topology.main_exchange),
-            (topology.dead_letter, topology.dead_letter_exchange),
-        ):
-            await channel.queue_bind(queue, exchange, routing_key=queue)
-    except ChannelPreconditionFailed as error:
-        raise BrokerUnavailable(explain_misfit(str(error))) from None
+    with as_unavailable("cannot be used"), step():
+        return await connection.channel(publisher_confirms=True)
 
 
 async def close(connection: AbstractConnection, seconds: float) -> None:
-    """Close a connection; one that does not answer is given up after so long."""
+    """Take leave of the server; one that does not answer is given up after so many seconds."""
     with contextlib.suppress(BrokerUnavailable), as_unavailable("does not answer"), step(seconds):
         await connection.close()
+
+
+class Wire(TransportFactory):
+    """Makes the connection of a session for aiormq, and can cut it.
+
+    aiormq waits for the other end to hang up as well, with TLS for half a minute, and its tasks
+    stay about for as long.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None, incoming: Incoming | None = None) -> None:
+        self._context = context
+        self._incoming = incoming
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def create(
+        self, url: Any, **_options: object
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the server; called by aiormq."""
+        reader, self._writer = await asyncio.open_connection(url.host, url.port, ssl=self._context)
+        if self._incoming is not None:
+            return cast("asyncio.StreamReader", Frames(reader, self._incoming)), self._writer
+        return reader, self._writer
+
+    def cut(self) -> None:
+        """End the connection at once, if it has not ended."""
+        if self._writer is not None:
+            self._writer.transport.abort()
 
 
 @contextlib.contextmanager
@@ -90,7 +136,16 @@ def step(seconds: float = STEP_SECONDS) -> Iterator[None]:
 
 @contextlib.contextmanager
 def as_unavailable(what: str) -> Iterator[None]:
-    """Turn all that aiormq raises into ``BrokerUnavailable``."""
+    """Turn whatever comes out of aiormq into ``BrokerUnavailable``.
+
+    Put it around calls of aiormq and nothing else, because here everything is the broker's fault:
+    besides errors of its own, aiormq lets StopAsyncIteration, a bare Exception, RuntimeError and
+    pamqp's ValueError and struct.error out, for a connection that ends or an answer that makes no
+    sense.
+
+    Raises:
+        BrokerUnavailable: the call failed.
+    """
     try:
         yield
     except asyncio.CancelledError as error:
@@ -102,8 +157,25 @@ def as_unavailable(what: str) -> Iterator[None]:
         raise BrokerUnavailable(f"RabbitMQ {what}: it went silent") from error
     except BrokerUnavailable:
         raise
-    except DeliveryError as error:
-        raise BrokerUnavailable(f"RabbitMQ does not take what is published: {error!r}") from error
-    # RuntimeError is what aiormq says of channels and connections that are closed.
-    except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
-        raise BrokerUnavailable(f"RabbitMQ {what}: {type(error).__name__}") from error
+    except Exception as error:
+        raise BrokerUnavailable(f"RabbitMQ {what}: {explain(error)}") from error
+
+
+def explain(error: Exception) -> str:
+    """Return what an error of aiormq's means, in words for whoever runs the clinic."""
+    match error:
+        case ChannelAccessRefused():
+            words = explain_refusal(str(error))
+        case InvalidFrameError() if "Connection.OpenOk" in str(error):
+            # aiormq takes the refusal for an answer out of place, and keeps no more of it.
+            words = "the vhost in AMQP_URL does not exist, or this user has no permissions in it"
+        case PublishError(args=(_, queue, *_)):
+            words = f"it does not take what is published: there is no queue {queue}"
+        case _ if meaning := [words for kind, words in MEANINGS.items() if isinstance(error, kind)]:
+            words = meaning[0]
+        case OSError(strerror=str(said)) | ChannelClosed(args=(*_, str(said))):
+            words = said
+        case _:
+            words = type(error).__name__
+    plain = "".join(one if one.isprintable() else " " for one in words)
+    return " ".join(plain.split())[:LONGEST_SAYING]

@@ -16,7 +16,7 @@ from clinic.messaging.rabbitmq.connection import as_unavailable, step
 from clinic.messaging.rabbitmq.frames import Incoming
 from clinic.messaging.rabbitmq.properties import read_properties
 from clinic.messaging.rabbitmq.publishing import Publisher
-from clinic.messaging.topology import Topology
+from clinic.messaging.rabbitmq.topology import Topology
 
 # What AMQP has room for in a message_id and a type, in bytes.
 LONGEST_SHORT = 255

@@ -11,15 +11,13 @@ before pamqp sees these:
   ``properties.py`` reads them.
 * exchange and routing key out of ``Basic.Deliver``; nothing here uses them.
 
-aiormq provides for this: a ``TransportFactory`` opens the stream that it reads from. A test holds
-what this relies on (tests/messaging/test_frames.py).
+aiormq provides for this: a ``TransportFactory`` (``connection.Wire``) opens the stream that it
+reads from. A test holds what this relies on (tests/messaging/test_frames.py).
 """
 
 import asyncio
 import struct
-from typing import Any, cast
 
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from pamqp.constants import FRAME_BODY, FRAME_END_CHAR, FRAME_HEADER, FRAME_METHOD
 
 # A frame's type, channel and size (AMQP 0-9-1, 4.2.3). A byte that ends it follows its content.
@@ -85,21 +83,6 @@ class Incoming:
     async def room(self) -> None:
         """Wait until a further message may be read."""
         await self._room.wait()
-
-
-class Transport(TransportFactory):
-    """Opens the stream from which aiormq reads a consumer's frames."""
-
-    def __init__(self, incoming: Incoming) -> None:
-        self._incoming = incoming
-
-    async def create(
-        self, url: Any, **kwargs: Any
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect, by TLS where the URL says so."""
-        factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
-        reader, writer = await factory.create(url, **kwargs)
-        return cast("asyncio.StreamReader", Frames(reader, self._incoming)), writer
 
 
 class Frames:

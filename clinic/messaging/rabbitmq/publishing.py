@@ -2,13 +2,12 @@
 
 aiormq's own ``basic_publish`` takes a task, three futures, two locks and a timer for each message,
 and with that most of what relaying an event takes (benchmarks/README.md). So here a batch is put on
-the wire as a whole, and one future waits for all its confirmations. For that this module stands in
-aiormq's own books, ``confirmations`` and ``message_id_delivery_tag``: tests hold it to what aiormq
-does with them (tests/messaging/test_rabbitmq.py).
+the wire as a whole, and one future waits for all its confirmations.
 """
 
 import asyncio
 import contextlib
+import struct
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,9 +28,128 @@ from clinic.messaging.rabbitmq.connection import as_unavailable
 # Less than the grace period that a stop has by default, and than a relay's hold on its batch.
 PUBLISH_SECONDS = 8.0
 PERSISTENT = 2
-# So many, at some 12 us each, are put on the wire before others of the process have their turn:
-# bookings would wait for a whole batch.
+# Bookings wait while messages are put on the wire, at some 12 us each: after this many messages
+# they have a turn.
 IN_A_ROW = 50
+# RabbitMQ keeps the length of a frame in 32 bits.
+NO_LIMIT = 2**31
+
+
+class DoesNotFit(Exception):
+    """A message cannot be written as AMQP: a property is too large, or of no type that AMQP has.
+
+    Nothing of the message was sent, and the session goes on if it is the first of its batch.
+    """
+
+
+class Publisher:
+    """One publishing session: over as soon as one message was not confirmed.
+
+    It does the work of aiormq's ``Channel.basic_publish`` for a batch, and for that borrows what
+    aiormq 7 keeps of its channel; tests hold it to what aiormq does with each
+    (tests/messaging/test_rabbitmq.py). Nobody else may publish on the channel.
+
+    ===========================  ===================================================================
+    ``lock``                     aiormq holds it from counting a message to queueing its frames
+    ``delivery_tag``             counts the messages of the channel; the broker confirms by it
+    ``confirmations``            by that number: aiormq takes the future out when the broker
+                                 confirms or returns the message, asks it ``done()``, and
+                                 ``cancelled()`` if so, and sets its result or exception
+    ``message_id_delivery_tag``  by the message's id, that number: aiormq looks up what the broker
+                                 returns there, and leaves it to the publisher to take it out
+    ``create_future()``          makes a future that aiormq fails when the channel ends
+    ``write_queue``              aiormq's writer sends what is in it, in order; it has room for ten,
+                                 and a writer that has ended leaves the eleventh waiting for ever
+    ``number``                   stands in each frame
+    ``max_content_size``         how much of a body fits a frame; below 0 where there is no limit
+    ===========================  ===================================================================
+    """
+
+    def __init__(self, channel: AbstractChannel, queue: str) -> None:
+        self._channel = cast("Channel", channel)
+        self._failure: BrokerUnavailable | None = None
+        # `mandatory`: without it the broker confirms and drops unroutable messages.
+        publish = Basic.Publish(routing_key=queue, mandatory=True)
+        self._publish_frame = marshal(publish, channel.number)
+
+    async def publish(
+        self, messages: Sequence[Message], headers: Mapping[str, Any] | None = None
+    ) -> set[str]:
+        """Publish all at once, and wait for the confirmations of all; see ``Publish``.
+
+        Raises:
+            DoesNotFit: a message cannot be written as AMQP.
+        """
+        if self._channel.is_closed:
+            raise BrokerUnavailable("RabbitMQ has closed the connection")
+        if self._failure:
+            raise self._failure
+        if not messages:
+            return set()
+        batch = _Batch(self._channel, len(messages))
+        try:
+            with confirmation_deadline():
+                for start in range(0, len(messages), IN_A_ROW):
+                    await self._send(messages[start : start + IN_A_ROW], headers or {}, batch)
+                    await asyncio.sleep(0)
+                await batch.all_stored()
+        except BrokerUnavailable as failure:
+            self._failure = failure
+            if not batch.stored:
+                raise
+        except BaseException:
+            if batch.begun:
+                # What is on the wire, and under which number, is not known any more.
+                self._failure = BrokerUnavailable("publishing was broken off")
+            raise
+        finally:
+            batch.known.cancel()
+        # What the broker has of a batch is to be written down, and then the session is over: with
+        # the next batch the broker could be silent for as long again.
+        return batch.stored
+
+    async def _send(
+        self, messages: Sequence[Message], headers: Mapping[str, Any], batch: "_Batch"
+    ) -> None:
+        # Without an id nobody would know what comes back, and it would count as stored.
+        ids = [message.id or uuid.uuid4().hex for message in messages]
+        frames = b"".join(
+            self._frames(message, message_id, headers)
+            for message, message_id in zip(messages, ids, strict=True)
+        )
+        channel = self._channel
+        with as_unavailable("takes nothing that is published"):
+            async with channel.lock:
+                batch.begun = True
+                for message_id in ids:
+                    channel.delivery_tag += 1
+                    confirmation = cast("asyncio.Future[Any]", _Confirmation(batch, message_id))
+                    channel.confirmations[channel.delivery_tag] = confirmation
+                    channel.message_id_delivery_tag[message_id] = channel.delivery_tag
+                await channel.write_queue.put(ChannelFrame(frames, should_close=False))
+
+    def _frames(self, message: Message, message_id: str, headers: Mapping[str, Any]) -> bytes:
+        """Return a message as it goes over the wire."""
+        body = message.body.encode("utf-8", "surrogateescape")
+        number, size = self._channel.number, self._channel.max_content_size
+        if size <= 0:
+            size = NO_LIMIT
+        try:
+            properties = Basic.Properties(
+                content_type="application/cloudevents+json",
+                delivery_mode=PERSISTENT,
+                message_id=message_id,
+                message_type=message.type or None,
+                headers={"subject": message.subject, **headers},
+            )
+            header = marshal(ContentHeader(properties=properties, body_size=len(body)), number)
+        except (TypeError, ValueError, struct.error) as error:
+            raise DoesNotFit(type(error).__name__) from error
+        if len(header) > size + Channel.CONTENT_FRAME_SIZE:
+            raise DoesNotFit("the headers exceed a frame")  # and the broker would hang up
+        pieces = (body[start : start + size] for start in range(0, len(body), size))
+        content = (marshal(ContentBody(piece), number) for piece in pieces)
+        return b"".join((self._publish_frame, header, *content))
 
 
 class _Batch:
@@ -40,9 +158,9 @@ class _Batch:
     def __init__(self, channel: Channel, count: int) -> None:
         self._channel = channel
         self._left = count
+        self.begun = False
         self.stored: set[str] = set()
         self.failure: Exception | None = None
-        # aiormq has it fail when the channel ends before.
         self.known = channel.create_future()
 
     def end(self, message_id: str, failure: Exception | None) -> None:
@@ -57,15 +175,20 @@ class _Batch:
             self.known.set_result(None)
 
     async def all_stored(self) -> None:
-        """Wait until all is known, and raise what aiormq says of the first that was not stored."""
-        await self.known
-        if self.failure:
-            raise self.failure
+        """Wait until all is known.
+
+        Raises:
+            BrokerUnavailable: one of them was not stored.
+        """
+        with as_unavailable("does not confirm what is published"):
+            await self.known
+            if self.failure:
+                raise self.failure
 
 
 @dataclass(slots=True)
 class _Confirmation:
-    """Stands where aiormq has a future for each message, and does what it asks of that."""
+    """Stands where aiormq expects a message's future, and takes what it says into the batch."""
 
     batch: _Batch
     message_id: str
@@ -74,7 +197,9 @@ class _Confirmation:
         return self.batch.known.done()
 
     def cancelled(self) -> bool:
-        return True  # of one that comes too late aiormq warns otherwise
+        # Asked only once the batch has been given up: aiormq would warn of what comes too late for
+        # a future that is done, except where it was cancelled.
+        return True
 
     def set_result(self, _frame: Basic.Ack) -> None:
         self.batch.end(self.message_id, None)
@@ -83,87 +208,17 @@ class _Confirmation:
         self.batch.end(self.message_id, failure)
 
 
-class Publisher:
-    """One publishing session: over as soon as one message was not confirmed.
-
-    Nobody else may publish on its channel.
-    """
-
-    def __init__(self, channel: AbstractChannel, queue: str) -> None:
-        self._channel = cast("Channel", channel)
-        self._failure: BrokerUnavailable | None = None
-        # What fits no queue would else be confirmed, and thrown away: mandatory.
-        publish = Basic.Publish(routing_key=queue, mandatory=True)
-        self._publish_frame = marshal(publish, channel.number)
-
-    async def publish(
-        self, messages: Sequence[Message], headers: Mapping[str, Any] | None = None
-    ) -> set[str]:
-        """Publish all at once, and wait for the confirmations of all; see ``Publish``."""
-        if self._channel.is_closed:
-            raise BrokerUnavailable("RabbitMQ has closed the connection")
-        if self._failure:
-            raise self._failure
-        if not messages:
-            return set()
-        batch = _Batch(self._channel, len(messages))
-        try:
-            with confirming():
-                for start in range(0, len(messages), IN_A_ROW):
-                    await self._send(messages[start : start + IN_A_ROW], headers or {}, batch)
-                    await asyncio.sleep(0)
-                await batch.all_stored()
-        except BrokerUnavailable as failure:
-            self._failure = failure
-            if not batch.stored:
-                raise
-        except BaseException:
-            # What is on the wire, and under which number, is not known any more.
-            self._failure = BrokerUnavailable("publishing was broken off")
-            raise
-        finally:
-            batch.known.cancel()
-        # What the broker has of a batch is to be written down, and then the session is over: with
-        # the next batch the broker could be silent for as long again.
-        return batch.stored
-
-    async def _send(
-        self, messages: Sequence[Message], headers: Mapping[str, Any], batch: _Batch
-    ) -> None:
-        channel = self._channel
-        # Without an id nobody would know what comes back, and it would count as stored.
-        ids = [message.id or uuid.uuid4().hex for message in messages]
-        frames = [
-            self._frames(message, message_id, headers)
-            for message, message_id in zip(messages, ids, strict=True)
-        ]
-        async with channel.lock:
-            for message_id in ids:
-                channel.delivery_tag += 1
-                confirmation = cast("asyncio.Future[Any]", _Confirmation(batch, message_id))
-                channel.confirmations[channel.delivery_tag] = confirmation
-                channel.message_id_delivery_tag[message_id] = channel.delivery_tag
-            await channel.write_queue.put(ChannelFrame(b"".join(frames), should_close=False))
-
-    def _frames(self, message: Message, message_id: str, headers: Mapping[str, Any]) -> bytes:
-        """Return a message as it goes over the wire."""
-        body = message.body.encode("utf-8", "surrogateescape")
-        properties = Basic.Properties(
-            content_type="application/cloudevents+json",
-            delivery_mode=PERSISTENT,
-            message_id=message_id,
-            message_type=message.type or None,
-            headers={"subject": message.subject, **headers},
-        )
-        number, size = self._channel.number, self._channel.max_content_size
-        header = marshal(ContentHeader(properties=properties, body_size=len(body)), number)
-        pieces = (body[start : start + size] for start in range(0, len(body), size))
-        content = (marshal(ContentBody(piece), number) for piece in pieces)
-        return b"".join((self._publish_frame, header, *content))
-
-
 @contextlib.contextmanager
-def confirming() -> Iterator[None]:
-    """Give publishing a deadline, and say in our words how it failed."""
-    with as_unavailable("does not confirm what is published"), anyio.fail_after(PUBLISH_SECONDS):
-        yield
+def confirmation_deadline() -> Iterator[None]:
+    """Give the body ``PUBLISH_SECONDS``.
+
+    Raises:
+        BrokerUnavailable: it took longer.
+    """
+    try:
+        with anyio.fail_after(PUBLISH_SECONDS):
+            yield
+    except TimeoutError:
+        raise BrokerUnavailable(
+            f"RabbitMQ did not confirm within {PUBLISH_SECONDS:g} s what was published"
+        ) from None

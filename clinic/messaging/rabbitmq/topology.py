@@ -8,29 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from clinic.messaging.broker import MOST_DEATHS
 
-# A server that has gone silent is noticed (heartbeat + 1) * 3 s later, or up to heartbeat / 2 more,
-# which is how often aiormq looks (STACK 1.1).
-HEARTBEAT_SECONDS = 5
 # Longer than any message is given back (by a drain, by a crash) in its life, and more than
 # DEATH_LIMIT can be: RabbitMQ 4 would otherwise drop a message after 20.
 DELIVERY_LIMIT = 1_000_000
 
 # Why a message that failed leaves the main queue.
 FAILED = frozenset({"rejected", "delivery_limit"})
-
-# What else may stand in the URL: https://github.com/mosquito/aiormq#tls-connection
-URL_OPTIONS = frozenset({"cafile", "capath", "cadata", "certfile", "keyfile", "auth"})
-
-
-class BadBrokerURL(ValueError):
-    """A broker's URL cannot be used; the message says what to write instead, and no password."""
-
-    def __init__(self, advice: str) -> None:
-        super().__init__(f"AMQP_URL: {advice}")
 
 
 class QueueType(StrEnum):
@@ -132,27 +118,19 @@ def explain_misfit(error: str) -> str:
     )
 
 
-def connection_url(url: str, name: str) -> str:
-    """Return the URL for aiormq: with a heartbeat, and a name for the server's list.
-
-    Raises:
-        BadBrokerURL: it is none that names a RabbitMQ server.
-    """
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.fragment:
-        raise BadBrokerURL(
-            "write amqp://user:password@host:5672/vhost, or amqps:// for TLS; in user, password "
-            "and vhost, write the characters / ? # @ : % as %2F %3F %23 %40 %3A %25"
-        )
-    options = dict(parse_qsl(parts.query))
-    unknown = set(options) - URL_OPTIONS
-    if unknown:
-        known = ", ".join(sorted(URL_OPTIONS))
-        raise BadBrokerURL(f"of what may follow a ?, only these are known: {known}")
-    # aiormq turns heartbeats off when it does not like their value (STACK 1.1).
-    options |= {"heartbeat": str(HEARTBEAT_SECONDS), "name": name}
-    return parts._replace(query=urlencode(options, quote_via=quote)).geturl()
+def explain_refusal(error: str) -> str:
+    """Return in one sentence which permission a user lacks, from what RabbitMQ says of it."""
+    found = re.search(
+        r"access to (?P<kind>queue|exchange|topic) '(?P<name>[^']*)' in (?:exchange|vhost) "
+        r"'[^']*'.* refused for user '(?P<user>[^']*)'",
+        error,
+    )
+    if not found:
+        return "its user lacks a permission (rabbitmqctl set_permissions)"
+    # A queue is read by its consumers; what is published goes through an exchange, be it the
+    # default one, amq.default: https://www.rabbitmq.com/docs/access-control#authorisation
+    permission = "read" if found["kind"] == "queue" else "write"
+    return (
+        f"the user {found['user']} lacks the permission {permission} for the {found['kind']} "
+        f"{found['name']} (rabbitmqctl set_permissions)"
+    )
