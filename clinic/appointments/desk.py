@@ -26,12 +26,14 @@ from clinic.appointments.queries import select_appointment, select_same
 from clinic.appointments.search import FeedSearch, Search
 from clinic.appointments.wall_clock import end_of
 from clinic.appointments.writer import Writer
-from clinic.database import Database, LostRace, again_if_lost, utc_now
+from clinic.database import Database, ExpensiveReads, LostRace, again_if_lost, utc_now
 from clinic.events import BOOKED, subject_of, tell
 from clinic.messaging.outbox import Outbox
 
 # A conflict may vanish before it is looked up, and another one come: so often in a row at most.
 MOST_ROUNDS = 10
+# Lists, tables and calendars that are read from the database at a time; one list reads two pieces.
+PLACES = 2
 
 
 class Desk:
@@ -57,6 +59,7 @@ class Desk:
         self._appointment_minutes = appointment_minutes
         self._availability = Availability(database, zone, hours)
         self._numbers = Numbers(database)
+        self._reads = ExpensiveReads(PLACES)
 
     async def book(self, wanted: NewAppointment, key: IdempotencyKey | None = None) -> Confirmation:
         """Write an appointment into the book, and its event into the log: both or neither.
@@ -180,12 +183,12 @@ class Desk:
 
     def search(self, search: Search) -> AsyncIterator[Sequence[Appointment]]:
         """Yield what is sought in pieces, in order of time; at least one, which may be empty."""
-        return pieces(self._database, search)
+        return pieces(self._database, self._reads, search)
 
     def everything(self) -> AsyncIterator[str]:
         """Yield a JSON list of every record in the order of numbers, piece by piece."""
-        return all_records(self._database)
+        return all_records(self._database, self._reads)
 
     def calendar(self, wanted: FeedSearch) -> AsyncIterator[str]:
         """Yield the calendar feed of an office or a doctor, piece by piece."""
-        return feed(self._database, wanted, self.zone)
+        return feed(self._database, self._reads, wanted, self.zone)

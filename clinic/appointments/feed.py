@@ -17,7 +17,7 @@ from clinic.appointments.appointment import Appointment
 from clinic.appointments.listing import pieces
 from clinic.appointments.search import FeedSearch, Search
 from clinic.appointments.wall_clock import moment
-from clinic.database import Database, utc_now
+from clinic.database import Database, ExpensiveReads, utc_now
 
 # Unless a client says otherwise, a feed goes from so long ago to so far ahead, in days.
 PAST, FUTURE = 31, 366
@@ -32,7 +32,7 @@ SELECT_CLINIC = "select id from clinic"
 
 
 async def feed(
-    database: Database, wanted: FeedSearch, zone: zoneinfo.ZoneInfo
+    database: Database, reads: ExpensiveReads, wanted: FeedSearch, zone: zoneinfo.ZoneInfo
 ) -> AsyncIterator[str]:
     """Yield the feed of an office or a doctor, piece by piece."""
     now = utc_now()
@@ -46,7 +46,7 @@ async def feed(
     )
     (clinic,) = await database.look(SELECT_CLINIC)
     opening = beginning(wanted, zone)
-    async for piece in pieces(database, search):
+    async for piece in pieces(database, reads, search):
         yield opening + "".join(entry(one, zone, clinic["id"], stamp) for one in piece)
         opening = ""
     yield END

@@ -9,13 +9,14 @@ import contextlib
 import datetime
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from functools import partial
 from typing import TypeVar
 
 from clinic.appointments.appointment import LONGEST_ON_CLOCKS, Appointment
 from clinic.appointments.names import patient_key
 from clinic.appointments.queries import COLUMNS, appointment_of
 from clinic.appointments.search import Search
-from clinic.database import Connection, Database, Sql
+from clinic.database import WAIT_SECONDS, Connection, Database, ExpensiveReads, Sql
 from clinic.events import LARGEST_ID
 
 Result = TypeVar("Result")
@@ -121,25 +122,51 @@ def _bounds(search: Search) -> dict[str, datetime.datetime]:
     return bounds
 
 
-async def pieces(database: Database, search: Search) -> AsyncIterator[Sequence[Appointment]]:
-    """Yield all that is sought, piece by piece; at least one, which may be empty."""
+async def pieces(
+    database: Database, reads: ExpensiveReads, search: Search
+) -> AsyncIterator[Sequence[Appointment]]:
+    """Yield all that is sought, piece by piece; at least one, which may be empty.
+
+    Each piece is a read of its own, so that a client that is slow to take them keeps nobody from
+    reading.
+
+    Raises:
+        Crowded: too many read lists, before the first piece.
+        DatabaseUnavailable: the database cannot do it now.
+    """
+    wait_seconds: float | None = WAIT_SECONDS
     while True:
-        async with database.snapshot() as connection:
-            piece = await select_sought(connection, search, PIECE)
+        piece = await reads.read(
+            object(), partial(_piece, database, search), wait_seconds=wait_seconds
+        )
         yield piece
         if len(piece) < PIECE:
             return
         search = search.model_copy(update={"after": (piece[-1].date_time, piece[-1].id)})
+        wait_seconds = None
 
 
-async def all_records(database: Database) -> AsyncIterator[str]:
+async def _piece(database: Database, search: Search) -> list[Appointment]:
+    async with database.snapshot() as connection:
+        return await select_sought(connection, search, PIECE)
+
+
+async def all_records(database: Database, reads: ExpensiveReads) -> AsyncIterator[str]:
     """Yield the JSON list of every record in the order of ids, piece by piece.
 
     While one is sent the next ones are read, side by side: making the JSON is what takes the time,
     and the database has more than one core for it.
+
+    Raises:
+        Crowded: too many read lists, before the first piece.
+        DatabaseUnavailable: the database cannot do it now.
     """
     work = (
-        database.look(SELECT_RECORDS_WITHIN, {"after": after, "last": last})
+        reads.read(
+            object(),
+            partial(database.look, SELECT_RECORDS_WITHIN, {"after": after, "last": last}),
+            wait_seconds=None if after else WAIT_SECONDS,
+        )
         async for after, last in spans(database)
     )
     opening = "["

@@ -21,6 +21,7 @@ from clinic.appointments.search import FeedSearch, Search, cursor
 from clinic.appointments.spreadsheet import as_csv
 from clinic.web.conditions import entity_tag, is_known, may_change
 from clinic.web.headers import header, preferred
+from clinic.web.leaving import ends_with_client
 from clinic.web.problems import ProblemType
 from clinic.web.reading import JSON, read_json_object
 
@@ -53,7 +54,7 @@ class AppointmentRoutes:
         """Return the routes."""
         table = (
             ("/appointment", ["GET", "POST"], self._collection),
-            ("/appointment.ics", ["GET"], self._feed),
+            ("/appointment.ics", ["GET"], ends_with_client(self._feed)),
             ("/appointment/{id}", ["GET", "PATCH", "DELETE"], self._one),
             ("/appointment/{id}/events", ["GET"], self._history),
         )
@@ -64,7 +65,9 @@ class AppointmentRoutes:
         ]
 
     async def _collection(self, request: Request) -> Response:
-        return await (self._create if request.method == "POST" else self._list)(request)
+        if request.method == "POST":
+            return await self._create(request)
+        return await ends_with_client(self._list)(request)
 
     async def _one(self, request: Request) -> Response:
         match request.method:

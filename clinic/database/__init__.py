@@ -33,11 +33,12 @@ from clinic.database.engine import (
 )
 from clinic.database.migration import CannotMigrate, migrate
 from clinic.database.opening import BadDatabaseURL, open_database, read_database_url
-from clinic.database.reads import Crowded, ExpensiveReads
+from clinic.database.reads import WAIT_SECONDS, Crowded, ExpensiveReads
 from clinic.database.times import as_day, as_wall_clock, utc_now, wall_clock_text
 from clinic.database.upkeep import Upkeep
 
 __all__ = [
+    "WAIT_SECONDS",
     "BadDatabaseURL",
     "CannotMigrate",
     "Connection",
