@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import get_args
 from urllib.parse import urlsplit
@@ -38,9 +38,17 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"clinic.database.{name}_SECONDS", HUNG_SECONDS)
 
 
+@pytest.fixture(scope="module")
+def server_url(postgres: Postgres, postgres_template: str) -> Iterator[str]:
+    """One database for all; a test ends when its sessions have."""
+    yield postgres.create_database("faults", postgres_template)
+    postgres.drop_database("faults")
+
+
 @pytest.fixture
-def url(make_database: Callable[[Dialect], str]) -> str:
-    return make_database(Dialect.POSTGRESQL)
+def url(postgres: Postgres, server_url: str) -> str:
+    postgres.execute("truncate message", "faults")
+    return server_url
 
 
 @pytest.fixture
