@@ -10,6 +10,7 @@
 ``mishaps.py``            the problems that may come to any request, explained
 ``openapi.py``            the description for programs: an OpenAPI document
 ``docs.py``               the same over HTTP, and for people: ``docs.html``, ``docs.css``
-``server.py``             listen, serve, and end clients that waste our time
+``server.py``             HTTP as a service: uvicorn with a protocol of our own
+``serving/``              that protocol: HTTP/1.1, its limits, and who makes room when full
 ========================  ========================================================================
 """

@@ -11,6 +11,11 @@ from starlette.routing import Route
 from clinic.web.description import Answer, Content, Operation
 from clinic.web.reading import JSON
 
+LIVE_PATH = "/health/live"
+READY_PATH = "/health/ready"
+# Also with a final slash, as every path.
+HEALTH_PATHS = frozenset(path + slash for path in (LIVE_PATH, READY_PATH) for slash in ("", "/"))
+
 
 @dataclass(frozen=True)
 class Health:
@@ -40,7 +45,7 @@ def health_routes(look: Callable[[], Awaitable[Health]]) -> list[Route]:
 
     return [
         Route(path + slash, endpoint)
-        for path, endpoint in (("/health/live", live), ("/health/ready", ready))
+        for path, endpoint in ((LIVE_PATH, live), (READY_PATH, ready))
         for slash in ("", "/")
     ]
 
@@ -73,7 +78,7 @@ OPERATIONS = (
         name="live",
         group="Health",
         method="GET",
-        path="/health/live",
+        path=LIVE_PATH,
         summary="Is the process alive?",
         text="For orchestrators: restart what is not.",
         answers=[
@@ -88,7 +93,7 @@ OPERATIONS = (
         name="ready",
         group="Health",
         method="GET",
-        path="/health/ready",
+        path=READY_PATH,
         summary="Is the process of use?",
         text="For orchestrators: send no requests to what is not. Degraded is of use, with a part "
         "that is down.",
