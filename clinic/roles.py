@@ -32,7 +32,7 @@ from clinic.web import health as health_description
 from clinic.web.application import application
 from clinic.web.docs import docs_routes
 from clinic.web.health import Health, health_routes
-from clinic.web.server import HttpServer
+from clinic.web.server import HttpServer, Limits, address_of
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ async def run(settings: Settings, listener: socket.socket) -> bool:
             grace_seconds=settings.grace_seconds,
         )
         async with stopped_by_signals(supervisor):
-            address = f"http://{settings.host}:{settings.port}"
+            address = f"http://{address_of(settings.host, settings.port)}"
             log.info("clinic %s, role %s, on %s", __version__, settings.role, address)
             return await supervisor.run()
 
@@ -90,9 +90,11 @@ def services(
     writer = Writer(desk)
     consumer = Consumer(broker, outbox, record, settings.death_limit, settings.error_probability)
 
+    limits = Limits(keep_alive_seconds=settings.keep_alive_seconds)
+
     def http(*routes: Route) -> Service:
         app = application([*routes, *health_routes(look)], REFUSALS)
-        return Service("http", HttpServer(app, listener, settings.grace_seconds).run)
+        return Service("http", HttpServer(app, listener, settings.grace_seconds, limits).run)
 
     api = http(*api_routes(desk, writer))
     # Requests in hand at a stop may have a booking to write yet.

@@ -99,6 +99,9 @@ class Settings(BaseSettings):
     )
     grace_seconds: Annotated[float, Field(ge=0, le=3600)] = setting("CLINIC_GRACE_SECONDS", 10.0)
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] = setting("CLINIC_LEASE_SECONDS", 30.0)
+    keep_alive_seconds: Annotated[float, Field(ge=1, le=3600)] = setting(
+        "CLINIC_KEEP_ALIVE_SECONDS", 75.0
+    )
     log_level: LogLevel = setting("CLINIC_LOG_LEVEL", LogLevel.INFO)
     hours: Annotated[tuple[int, int], BeforeValidator(read_hours)] = setting(
         "CLINIC_HOURS", (8 * 60, 20 * 60)
