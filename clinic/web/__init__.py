@@ -4,6 +4,7 @@
 ``problems.py``           what went wrong, as problem details (RFC 9457)
 ``reading.py``            read a request's body and parameters, or say what is wrong with them
 ``conditions.py``         conditional requests: entity tags made of versions
+``streaming.py``          answers that are sent piece by piece
 ``application.py``        routes and errors put together
 ``health.py``             is the process alive, is it of use
 ``description.py``        what an operation is, for each feature to describe its own

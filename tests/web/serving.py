@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from clinic.cli import LOOP
 from clinic.supervisor import Lifecycle, Stop
 from clinic.web.problems import HANDLERS
 from clinic.web.server import HttpServer, Limits, listen
+from clinic.web.streaming import stream
 from tests.timing import PATIENCE_SECONDS
 
 LARGE_BYTES = 16 * 1024 * 1024
@@ -38,6 +39,8 @@ class Stage:
     """Each request: method, path and body."""
     gone: list[str] = field(default_factory=list)
     """Paths of requests whose client left before it was answered."""
+    ended: int = 0
+    """How many streams were ended in order."""
     open: threading.Event = field(default_factory=threading.Event)
     """Lets those go on that wait at ``/wait``."""
 
@@ -54,6 +57,7 @@ class Stage:
                 Route("/large", self._large),
                 Route("/medium", self._medium),
                 Route("/stream", self._stream),
+                Route("/pieces", self._pieces),
             ],
             exception_handlers=HANDLERS,
         )
@@ -103,6 +107,25 @@ class Stage:
                 yield b"x" * 65536
 
         return StreamingResponse(pieces())
+
+    async def _pieces(self, _request: Request) -> Response:
+        """Answer as a list does: with generators within one another, and work under way."""
+
+        async def inner() -> AsyncGenerator[str]:
+            try:
+                while True:
+                    await asyncio.sleep(0.001)
+                    yield "x" * 65536
+            finally:
+                self.ended += 1
+                await asyncio.sleep(0.01)
+
+        async def outer() -> AsyncIterator[str]:
+            async with contextlib.aclosing(inner()) as found:
+                async for piece in found:
+                    yield piece
+
+        return await stream(outer(), "text/plain")
 
 
 @dataclass(frozen=True)

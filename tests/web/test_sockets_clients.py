@@ -1,5 +1,6 @@
 """Clients that end their side, leave, or do not take their answer."""
 
+import contextlib
 import logging
 import socket
 import struct
@@ -135,6 +136,16 @@ def test_requests_sent_together_and_a_reset_are_nobodys_fault(server: Served, pa
     assert server.ask(get())[0].status == 200
 
 
+@pytest.mark.parametrize("path", [b"/large", b"/stream", b"/echo"])
+def test_a_head_is_answered_without_a_body_at_once(server: Served, path: bytes) -> None:
+    head = get(line=b"HEAD " + path + b" HTTP/1.1")
+    with server.connect() as connection:
+        connection.sendall(head * 3 + get(b"Connection: close"))
+        received = until_closed(connection)
+    assert received.count(b"HTTP/1.1 200 ") == 4
+    assert len(received) < 4000
+
+
 @pytest.mark.parametrize("path", [b"/large", b"/stream"])
 @pytest.mark.parametrize("version", [b"1.1", b"1.0"])
 def test_an_answer_that_is_not_taken_ends_the_connection(
@@ -214,6 +225,46 @@ def test_a_stop_does_not_wait_for_clients_that_take_nothing(
         assert server.stop() < 0.3 + SLACK_SECONDS
     assert [one.message for one in caplog.records if one.levelno >= logging.ERROR] == []
     assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["takes nothing", "reads on"])
+def test_what_is_sent_piece_by_piece_is_ended_in_order_at_a_stop(
+    stage: Stage, caplog: pytest.LogCaptureFixture, *, reads: bool
+) -> None:
+    with (
+        served(stage.app(), grace_seconds=2, stopping_take_seconds=0.3) as server,
+        ExitStack() as connections,
+    ):
+        for _ in range(5):
+            connection = connections.enter_context(server.connect())
+            connection.sendall(get(line=b"GET /pieces HTTP/1.1"))
+            if reads:
+                reader = threading.Thread(target=read_slowly, args=[connection])
+                reader.start()
+                connections.callback(reader.join)
+        time.sleep(0.3)
+        assert server.stop() < 2 + SLACK_SECONDS
+        assert stage.ended == 5
+    logged = [one for one in caplog.records if one.levelno >= logging.ERROR]
+    assert [one.name for one in logged] == ["uvicorn.error"] * reads
+    assert "Traceback" not in caplog.text
+
+
+def read_slowly(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while connection.recv(65536):
+            time.sleep(0.01)
+
+
+def test_what_is_sent_piece_by_piece_is_ended_when_its_client_has_left(
+    server: Served, stage: Stage
+) -> None:
+    for leave in (socket.socket.close, reset):
+        connection = server.connect()
+        connection.sendall(get(line=b"GET /pieces HTTP/1.1"))
+        connection.recv(1000)
+        leave(connection)
+    until(lambda: stage.ended == 2)
 
 
 def test_a_stop_lets_a_client_take_the_answer_in_hand(stage: Stage) -> None:

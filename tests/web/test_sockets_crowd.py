@@ -199,7 +199,7 @@ def test_the_first_is_told_at_once_and_the_rest_once_a_minute(
         assert len(caplog.records) == 2
         now += 11
         tally.tell()
-        assert [one.args and one.args[0] for one in caplog.records] == [1, 1, 499, 499]  # type: ignore[index]
+        assert [one.args and one.args[1] for one in caplog.records] == [1, 1, 499, 499]  # type: ignore[index]
         now += 100
         tally.tell()
     assert len(caplog.records) == 4

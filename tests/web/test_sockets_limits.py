@@ -139,6 +139,15 @@ def test_a_client_that_sends_too_much_sees_why(server: Served, sent: bytes, stat
         assert [answer.status for answer in answers(until_closed(connection))] == [status]
 
 
+def test_what_is_thrown_away_is_counted_for_each_request(server: Served) -> None:
+    body = b"a" * (MIB // 2)
+    sent = post(b"Content-Length: %d" % len(body), line=b"POST /early HTTP/1.1") + body
+    with server.connect() as connection:
+        for _ in range(5):
+            connection.sendall(sent)
+            assert b" 200 " in connection.recv(65536)
+
+
 def test_a_head_just_below_the_limit_is_taken(server: Served) -> None:
     padding = LIMITS.head_bytes - len(get(b"A: "))
     assert server.ask(get(b"A: " + b"a" * padding))[0].status == 200

@@ -154,9 +154,10 @@ class Connection(asyncio.Protocol):
             head.scope["path"] = self._root_path + head.scope["path"]
             head.scope["raw_path"] = self._root_path.encode() + head.scope["raw_path"]
         self._between = self._crowd.kept
+        self._discarded_bytes = 0
         self._exchange = Exchange(self, self._outgoing, head, self._loop)
         self._read_body()
-        if not self._crowd.admits():
+        if not self._crowd.admits(whole=self._incoming.body is None):
             if not always:
                 self._refuse(CROWDED, Happened.CROWDED)
                 return

@@ -1,7 +1,7 @@
 """All connections together: who keeps us waiting and for how long, and who makes room when full."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -98,16 +98,17 @@ class Crowd:
         self.half_closed.pop(member, None)
         self.release(member)
 
-    def admits(self) -> bool:
-        """Tell whether one more request may be taken in hand.
+    def admits(self, *, whole: bool) -> bool:
+        """Tell whether one more request may be taken in hand; ``whole`` if all of it is here.
 
-        If too many are, one whose client keeps us waiting makes room: for the rest of its request,
-        or for it to take the answer.
+        If too many are, one makes room whose client keeps us waiting: for the rest of its request,
+        or to take the answer. What is here goes before what is still to come.
         """
         if len(self.state.tasks) < self.limits.requests:
             return True
-        held_up = (self.arriving, self.taking)
-        return self._make_room(1, [member for member in self._patient(held_up) if member.in_hand])
+        arriving = list(self.arriving.since) if whole else self._patient(self.arriving)
+        held_up = [*arriving, *self._patient(self.taking)]
+        return self._make_room(1, [member for member in held_up if member.in_hand])
 
     def work_on(self, exchange: Coroutine[Any, Any, None]) -> None:
         """Have a request answered; it is in hand until the application has done with it."""
@@ -120,20 +121,15 @@ class Crowd:
 
         Idle ones go first; of those that do the same, those that have done so for longest.
         """
-        idle = self._patient((self.fresh, self.kept, self.resting, self.leaving))
-        busy = [*self._patient((self.arriving,)), *self._patient((self.taking,))]
+        idle = self._patient(self.fresh, self.kept, self.resting, self.leaving)
+        busy = [*self._patient(self.arriving), *self._patient(self.taking)]
         return self._make_room(most, [*idle, *busy])
 
-    def _patient(self, waitings: Iterable[Waiting]) -> list[Member]:
+    def _patient(self, *waitings: Waiting) -> list[Member]:
         """Return those that have waited for longer than anybody may in a crowd, longest first."""
         before = self._loop.time() - self.limits.crowded_seconds
-        found = [
-            (since, number, member)
-            for waiting in waitings
-            for number, (member, since) in enumerate(waiting.since.items())
-            if since <= before
-        ]
-        return [member for _, _, member in sorted(found, key=lambda one: one[:2])]
+        found = [one for waiting in waitings for one in waiting.since.items() if one[1] <= before]
+        return [member for member, _ in sorted(found, key=lambda one: one[1])]
 
     def _make_room(self, most: int, members: list[Member]) -> bool:
         for member in members[:most]:

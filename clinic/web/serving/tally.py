@@ -13,14 +13,16 @@ EVERY_SECONDS = 60.0
 class Happened(StrEnum):
     """What happens because of clients, by what the log says of it."""
 
-    MALFORMED = "requests refused: they were no HTTP/1.1, or beyond its limits here"
-    SLOW = "connections closed: their clients did not send a request in time"
-    UNTAKEN = "connections cut: their clients did not take the answer"
-    CROWDED = "requests answered 503: too many are in hand; start another process, or see who asks"
-    MADE_ROOM = "connections closed to make room for others: there are as many as may be"
+    MALFORMED = "Requests refused that are no HTTP/1.1, or beyond its limits here"
+    SLOW = "Connections closed whose clients did not send a request in time"
+    UNTAKEN = "Connections cut whose clients did not take the answer"
+    CROWDED = (
+        "Requests answered 503, for too many are in hand (see who asks, or start more processes)"
+    )
+    MADE_ROOM = "Connections closed to make room for others, for there are as many as may be"
     NO_DESCRIPTORS = (
-        "times the system had no descriptor for a connection: raise the limit of open files "
-        "(ulimit -n, LimitNOFILE)"
+        "Looks at which the system had no descriptor for a connection (raise the limit of open "
+        "files: ulimit -n, LimitNOFILE)"
     )
 
 
@@ -49,6 +51,6 @@ class Tally:
         now = time.monotonic()
         if due or now - self._told.get(what, -EVERY_SECONDS) >= EVERY_SECONDS:
             level = logging.INFO if what in USUAL else logging.WARNING
-            log.log(level, "%d %s. More are told once a minute.", self._counts[what], what)
+            log.log(level, "%s: %d. More are told once a minute.", what, self._counts[what])
             self._counts[what] = 0
             self._told[what] = now
