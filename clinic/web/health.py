@@ -11,10 +11,7 @@ from starlette.routing import Route
 from clinic.web.description import Answer, Content, Operation
 from clinic.web.reading import JSON
 
-LIVE_PATH = "/health/live"
-READY_PATH = "/health/ready"
-# Also with a final slash, as every path.
-HEALTH_PATHS = frozenset(path + slash for path in (LIVE_PATH, READY_PATH) for slash in ("", "/"))
+PATHS = ("/health/live", "/health/ready")
 
 
 @dataclass(frozen=True)
@@ -23,6 +20,11 @@ class Health:
 
     ready: bool
     parts: Mapping[str, str]
+
+
+def is_health(path: str) -> bool:
+    """Tell whether a path is for orchestrators, who are answered whatever else is not."""
+    return path.removesuffix("/") in PATHS
 
 
 def health_routes(look: Callable[[], Awaitable[Health]]) -> list[Route]:
@@ -45,7 +47,7 @@ def health_routes(look: Callable[[], Awaitable[Health]]) -> list[Route]:
 
     return [
         Route(path + slash, endpoint)
-        for path, endpoint in ((LIVE_PATH, live), (READY_PATH, ready))
+        for path, endpoint in zip(PATHS, (live, ready), strict=True)
         for slash in ("", "/")
     ]
 
@@ -78,7 +80,7 @@ OPERATIONS = (
         name="live",
         group="Health",
         method="GET",
-        path=LIVE_PATH,
+        path="/health/live",
         summary="Is the process alive?",
         text="For orchestrators: restart what is not.",
         answers=[
@@ -93,7 +95,7 @@ OPERATIONS = (
         name="ready",
         group="Health",
         method="GET",
-        path=READY_PATH,
+        path="/health/ready",
         summary="Is the process of use?",
         text="For orchestrators: send no requests to what is not. Degraded is of use, with a part "
         "that is down.",

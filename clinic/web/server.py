@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from clinic.supervisor import Lifecycle
-from clinic.web.health import HEALTH_PATHS
+from clinic.web.health import is_health
 from clinic.web.serving.connection import Connection
 from clinic.web.serving.crowd import Crowd
 from clinic.web.serving.limits import RESERVED_DESCRIPTORS, Limits, allow_descriptors
@@ -44,6 +44,8 @@ class HttpServer:
     listener: socket.socket
     grace_seconds: float
     limits: Limits = field(default_factory=Limits)
+    goes_first: Callable[[str], bool] = is_health
+    """Tells of a path whether it is answered although no place is left."""
 
     async def run(self, lifecycle: Lifecycle) -> None:
         """Serve until asked to stop, then answer the requests in hand; a service."""
@@ -58,7 +60,7 @@ class HttpServer:
             # uvicorn cancels what is left; a moment before the supervisor would.
             timeout_graceful_shutdown=max(1, int(self.grace_seconds) - 1),
         )
-        server = _Server(config, lifecycle, self.listener, _affordable(self.limits))
+        server = _Server(self, config, lifecycle)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(server.look)
@@ -93,21 +95,22 @@ class _Server(uvicorn.Server):
 
     def __init__(
         self,
+        service: HttpServer,
         config: uvicorn.Config,
         lifecycle: Lifecycle,
-        listener: socket.socket,
-        limits: Limits,
     ) -> None:
         super().__init__(config)
         self._lifecycle = lifecycle
-        self._listener = listener
+        self._listener = service.listener
+        self._goes_first = service.goes_first
+        limits = _affordable(service.limits)
         self._crowd = Crowd(limits, self.server_state, self._close_door)
         self._open = False
         # As documented, any factory of protocols will do; typed is a class.
         config.http = cast("Any", self._connection)
 
     def _connection(self, **_given: Any) -> Connection:
-        return Connection(self._crowd, self.config.loaded_app, self.config.root_path, HEALTH_PATHS)
+        return Connection(self._crowd, self.config.loaded_app, self._goes_first)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""

@@ -43,7 +43,7 @@ uvicorn's h11 protocol, as it comes                                          575
 
 What is left to uvicorn is to accept, to tick, the date, and the order of a stop. We use its
 ``Server`` (``startup``, ``on_tick``, ``shutdown``, ``capture_signals``, ``servers``, ``started``),
-``Config`` (``http``, ``loaded_app``, ``root_path``) and ``ServerState`` (``connections``, whose
+``Config`` (``http``, ``loaded_app``) and ``ServerState`` (``connections``, whose
 members have a method ``shutdown``, ``tasks``, ``default_headers``); tests/web/test_server.py holds
 what comes of them.
 """

@@ -1,7 +1,7 @@
 """One connection: requests, one after the other, and their responses."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable
 
 from starlette.types import ASGIApp
 
@@ -22,11 +22,10 @@ class Connection(asyncio.Protocol):
     the answer: what it holds of either side is bounded.
     """
 
-    def __init__(self, crowd: Crowd, app: ASGIApp, root_path: str, always: Collection[str]) -> None:
+    def __init__(self, crowd: Crowd, app: ASGIApp, goes_first: Callable[[str], bool]) -> None:
         self._crowd = crowd
         self._app = app
-        self._root_path = root_path
-        self._always = always
+        self._goes_first = goes_first
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._outgoing: Outgoing
@@ -148,17 +147,13 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, head: Head) -> None:
         """Take a request in hand, with what has arrived of its body."""
-        always = head.scope["path"] in self._always
-        head.scope.update(self._addresses, root_path=self._root_path)
-        if self._root_path:
-            head.scope["path"] = self._root_path + head.scope["path"]
-            head.scope["raw_path"] = self._root_path.encode() + head.scope["raw_path"]
+        head.scope.update(self._addresses)
         self._between = self._crowd.kept
         self._discarded_bytes = 0
         self._exchange = Exchange(self, self._outgoing, head, self._loop)
         self._read_body()
         if not self._crowd.admits(whole=self._incoming.body is None):
-            if not always:
+            if not self._goes_first(head.scope["path"]):
                 self._refuse(CROWDED, Happened.CROWDED)
                 return
             self._last = True

@@ -106,6 +106,7 @@ def read_head(head: bytes, limits: Limits) -> Head:
         "http_version": "1.1" if modern else "1.0",
         "method": method.decode("ascii"),
         "scheme": "http",
+        "root_path": "",
         "path": unquote(path) if "%" in path else path,
         "raw_path": raw_path,
         "query_string": query,
