@@ -166,8 +166,8 @@ def test_who_finds_no_place_waits_for_one(server: Served, stage: Stage) -> None:
     close(crowd)
 
 
-def test_what_waits_to_be_taken_is_bounded_for_all_together(stage: Stage) -> None:
-    held_bytes = 64 * 1024 * 1024
+@pytest.mark.parametrize("held_bytes", [64 * 1024 * 1024, 1])
+def test_what_waits_to_be_taken_is_bounded_for_all_together(stage: Stage, held_bytes: int) -> None:
     with served(stage.app(), held_bytes=held_bytes, crowded_seconds=60) as server:
         large = get(line=b"GET /large HTTP/1.1")
         holding = connect(server, 20, large)  # 16 MiB each

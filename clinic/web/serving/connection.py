@@ -258,6 +258,7 @@ class Connection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._closing = True
+        self._wait_for(None)
         self._outgoing.reset()
 
     # What the crowd calls

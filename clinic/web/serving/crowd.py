@@ -72,6 +72,7 @@ class Crowd:
         self.half_closed: dict[Member, float] = {}
         """Those whose clients have ended their side while we answer, since the last look."""
         self._held: dict[Member, int] = {}
+        """Bytes of answers that wait for their clients; who has waited for longest comes first."""
         self._held_bytes = 0
         self._on_full = on_full
         self._loop = asyncio.get_running_loop()
@@ -141,8 +142,8 @@ class Crowd:
         """Note that a part of an answer waits for its client; cut others off if it is too much."""
         self._held[member] = size
         self._held_bytes += size
-        while self._held_bytes > self.limits.held_bytes and len(self.taking.since) > 1:
-            longest = min(self.taking.since, key=self.taking.since.__getitem__)
+        while self._held_bytes > self.limits.held_bytes and len(self._held) > 1:
+            longest = next(iter(self._held))
             self.release(longest)
             longest.give_way()
             self.tally.count(Happened.UNTAKEN)
