@@ -37,13 +37,15 @@ USER 10001:10001
 EXPOSE 8000 8001
 STOPSIGNAL SIGTERM
 # Alive, not ready: where unhealthy containers are replaced, a database that is away must not count.
-# A role or a port is known here only from the environment, not from arguments. http.client asks
-# directly; urllib would obey a proxy variable.
+# A role, a host or a port is known here only from the environment, not from arguments; listening on
+# all addresses is listening on loopback. http.client asks directly; urllib would obey a proxy variable.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-I", "-S", "-c", "\
 import http.client, os;\
 consumer = os.environ.get('CLINIC_ROLE') == 'consumer';\
 port = int(os.environ.get('CLINIC_PORT') or (8001 if consumer else 8000));\
-clinic = http.client.HTTPConnection('127.0.0.1', port, timeout=4);\
+host = os.environ.get('CLINIC_HOST') or '127.0.0.1';\
+host = {'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host);\
+clinic = http.client.HTTPConnection(host, port, timeout=4);\
 clinic.request('GET', '/health/live');\
 raise SystemExit(clinic.getresponse().status != 200)"]
 ENTRYPOINT ["python", "clinic.py"]

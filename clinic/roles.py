@@ -41,7 +41,7 @@ from clinic.web.application import application
 from clinic.web.browsers import known_hosts
 from clinic.web.docs import docs_routes
 from clinic.web.health import Health, health_routes
-from clinic.web.server import HttpServer
+from clinic.web.server import HttpServer, Limits, address_of
 
 log = logging.getLogger(__name__)
 
@@ -114,17 +114,19 @@ def services(
     )
 
     def announce() -> None:
-        address = f"http://{settings.host}:{settings.port}"
+        address = f"http://{address_of(settings.host, settings.port)}"
         log.info("clinic %s, role %s, on %s", __version__, settings.role, address)
 
     # HTTP does not wait for it, to say how things are; nor does booking, to say 503 meanwhile.
     upkeep = Service(DATABASE, Upkeep(database, settings.database_url, announce).run)
 
+    limits = Limits(keep_alive_seconds=settings.keep_alive_seconds)
+
     def http(*routes: Route) -> Service:
         knows = known_hosts(settings.hosts, settings.host)
         every = [*routes, *health_routes(look)]
         app = application(every, REFUSALS, knows, settings.root_path)
-        return Service("http", HttpServer(app, listener, settings.grace_seconds).run)
+        return Service("http", HttpServer(app, listener, settings.grace_seconds, limits).run)
 
     api = http(*api_routes(database, desk))
     # Requests in hand at a stop may have a booking to write yet.

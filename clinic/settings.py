@@ -167,6 +167,9 @@ class Settings(BaseSettings):
     )
     grace_seconds: Annotated[Number, Field(ge=0, le=3600)] = setting("CLINIC_GRACE_SECONDS", 10.0)
     lease_seconds: Annotated[Number, Field(ge=1, le=3600)] = setting("CLINIC_LEASE_SECONDS", 30.0)
+    keep_alive_seconds: Annotated[Number, Field(ge=1, le=3600)] = setting(
+        "CLINIC_KEEP_ALIVE_SECONDS", 75.0
+    )
     log_level: LogLevel = setting("CLINIC_LOG_LEVEL", LogLevel.INFO)
     # Or pydantic-settings would read it as JSON, as it does whatever has several parts.
     hours: Annotated[tuple[int, int], NoDecode, BeforeValidator(read_hours)] = setting(

@@ -27,6 +27,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "CLINIC_PORT": (*NO_WHOLE_NUMBER, "0", "65536", "tcp://10.0.0.1:80"),
     "CLINIC_HOSTS": ("clinic.example:8000", "http://clinic.example", "a,,b", "a b"),
     "CLINIC_ROOT_PATH": ("clinic", "/a b", "/a//b", "/..", "/a?b", "/appointment", "/docs/x"),
+    "CLINIC_KEEP_ALIVE_SECONDS": (*NO_NUMBER, "0", "3601"),
     "CLINIC_GRACE_SECONDS": (*NO_NUMBER, "3601"),
     "CLINIC_LOG_LEVEL": ("loud", "10"),
     "CLINIC_TIMEZONE": ("Europe/Moskow", "../etc/passwd", "/etc/localtime", "+03:00", "a\nb"),

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from pydantic_core import to_json
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from clinic.appointments.appointment import Appointment, IllegalMove, NoSuchAppointment, Stale
@@ -24,6 +24,7 @@ from clinic.web.headers import header, preferred
 from clinic.web.leaving import ends_with_client
 from clinic.web.problems import ProblemType
 from clinic.web.reading import JSON, read_json_object
+from clinic.web.streaming import stream
 
 CSV = "text/csv"
 CALENDAR = "text/calendar"
@@ -138,22 +139,6 @@ class AppointmentRoutes:
     async def _feed(self, request: Request) -> Response:
         search = FeedSearch.of(request)
         return await stream(self.desk.calendar(search), CALENDAR)
-
-
-async def stream(pieces_of_text: AsyncIterator[str], media_type: str) -> Response:
-    """Return an answer that is sent piece by piece.
-
-    The first piece is there before the answer begins, so that a database that is away can still be
-    answered with a status.
-    """
-    first = await anext(pieces_of_text)
-
-    async def all_pieces() -> AsyncIterator[str]:
-        yield first
-        async for piece in pieces_of_text:
-            yield piece
-
-    return StreamingResponse(all_pieces(), media_type=media_type, headers={"Vary": "Accept"})
 
 
 async def as_list(found: AsyncIterator[Sequence[Appointment]]) -> AsyncIterator[str]:

@@ -6,6 +6,7 @@
 ``reading.py``            read a request's body and parameters, or say what is wrong with them
 ``conditions.py``         conditional requests: entity tags made of versions
 ``browsers.py``           what a browser must not do with the clinic for another site's page
+``streaming.py``          answers that are sent piece by piece
 ``application.py``        routes and errors put together
 ``leaving.py``             work ends when its client has left
 ``health.py``             is the process alive, is it of use
@@ -13,6 +14,7 @@
 ``mishaps.py``            the problems that may come to any request, explained
 ``openapi.py``            the description for programs: an OpenAPI document
 ``docs.py``               the same over HTTP, and for people: ``docs.html``, ``docs.css``
-``server.py``             listen, serve, and end clients that waste our time
+``server.py``             HTTP as a service: uvicorn with a protocol of our own
+``serving/``              that protocol: HTTP/1.1, its limits, and who makes room when full
 ========================  ========================================================================
 """

@@ -23,7 +23,7 @@ class Health:
 
 
 def is_health(path: str) -> bool:
-    """Tell whether a path is for orchestrators, who ask by any name or address."""
+    """Tell whether a path is for orchestrators, who are answered whatever else is not."""
     return path.removesuffix("/") in PATHS
 
 

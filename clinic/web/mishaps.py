@@ -5,24 +5,21 @@ from http import HTTPStatus
 from pydantic import BaseModel, ConfigDict
 
 from clinic.web.browsers import SAFE_METHODS, cross_site, misdirected
-from clinic.web.description import (
-    Answer,
-    Content,
-    Explained,
-    Operation,
-    answers_with,
-    merged,
-)
+from clinic.web.description import Answer, Explained, Operation, answers_with, merged
 from clinic.web.headers import LONGEST_LIST_BYTES, list_too_long, more_than_once
 from clinic.web.health import is_health
 from clinic.web.problems import NOT_NOW, RETRY_AFTER_SECONDS, Problem, invalid
 from clinic.web.reading import (
     JSON,
+    LARGEST_BODY_BYTES,
     LONGEST_QUERY_BYTES,
     encoded_body,
     query_too_long,
+    too_large,
     wrong_media_type,
 )
+from clinic.web.serving import heads, refusals
+from clinic.web.serving.limits import LIMITS
 
 
 class WrongField(BaseModel):
@@ -43,29 +40,41 @@ class WrongFields(BaseModel):
 MALFORMED_REQUEST = Explained(
     name="malformed-request",
     text="What arrived is no HTTP/1.1; the connection is closed.",
-    example=Problem(
-        HTTPStatus.BAD_REQUEST,
-        "Invalid HTTP request received. It is no HTTP/1.1.",
-        headers={"Connection": "close"},
-    ),
+    example=refusals.malformed(heads.NO_REQUEST_LINE),
 )
 REQUEST_TOO_SLOW = Explained(
     name="request-too-slow",
-    text="The request did not arrive within ten seconds; the connection is closed.",
-    example=Problem(
-        HTTPStatus.REQUEST_TIMEOUT,
-        "The request did not arrive in time.",
-        headers={"Connection": "close"},
-    ),
+    text=f"The request did not arrive within {LIMITS.receive_seconds:g} seconds; the connection is "
+    "closed.",
+    example=refusals.TOO_SLOW,
 )
 HEADERS_TOO_LARGE = Explained(
     name="headers-too-large",
-    text="Path and headers are too large: keep them below 16 KiB. The connection is closed.",
-    example=Problem(
-        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-        "The headers are too large.",
-        headers={"Connection": "close"},
-    ),
+    text=f"Path and headers are too large: keep them below {LIMITS.head_bytes // 1024} KiB and "
+    f"{LIMITS.header_lines} lines; the same holds for trailers. The connection is closed.",
+    example=refusals.headers_too_large(),
+)
+UNKNOWN_METHOD = Explained(
+    name="unknown-method",
+    text="The method is none that any address here knows; the connection is closed.",
+    example=refusals.unknown_method(),
+)
+UNKNOWN_CODING = Explained(
+    name="unknown-transfer-coding",
+    text="The body has a Transfer-Encoding other than chunked; the connection is closed.",
+    example=refusals.unknown_coding(),
+)
+CROWDED = Explained(
+    name="crowded",
+    text=f"More than {LIMITS.requests} requests are in hand; send it again. Health checks are "
+    "answered all the same. The connection is closed.",
+    example=refusals.CROWDED,
+)
+STOPPED = Explained(
+    name="stopped",
+    text="The clinic was stopped and had no time left for this request. Look whether it was "
+    "carried out before you send it again.",
+    example=refusals.STOPPED,
 )
 OUR_FAULT = Explained(
     name="our-fault",
@@ -98,12 +107,8 @@ MALFORMED_BODY = Explained(
 )
 BODY_TOO_LARGE = Explained(
     name="body-too-large",
-    text="The body is larger than 64 KiB. The connection is closed.",
-    example=Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        "The body is larger than 64 KiB. Nothing was stored.",
-        headers={"Connection": "close"},
-    ),
+    text=f"The body is larger than {LARGEST_BODY_BYTES // 1024} KiB. The connection is closed.",
+    example=too_large(),
 )
 WRONG_MEDIA_TYPE = Explained(
     name="wrong-media-type",
@@ -168,16 +173,13 @@ EVERYWHERE = (
     REQUEST_TOO_SLOW,
     HEADERS_TOO_LARGE,
     LIST_TOO_LONG,
+    UNKNOWN_CODING,
     OUR_FAULT,
+    CROWDED,
+    STOPPED,
 )
 # No operation answers these: a request with them has found none.
-NOWHERE = (NO_SUCH_ADDRESS, NO_SUCH_METHOD)
-# uvicorn's own answer to more connections than the process takes.
-CROWDED = Answer(
-    status=HTTPStatus.SERVICE_UNAVAILABLE,
-    text="As plain text: there are more connections than this process serves.",
-    contents={"text/plain": Content({"type": "string"}, {"crowded": "Service Unavailable"})},
-)
+NOWHERE = (NO_SUCH_ADDRESS, NO_SUCH_METHOD, UNKNOWN_METHOD)
 
 
 def problems_of(operation: Operation) -> list[Explained]:
@@ -198,4 +200,4 @@ def problems_of(operation: Operation) -> list[Explained]:
 
 def answers_of(operation: Operation) -> list[Answer]:
     """Return everything that an operation may answer, one answer a status."""
-    return merged([*operation.answers, *answers_with(problems_of(operation)), CROWDED])
+    return merged([*operation.answers, *answers_with(problems_of(operation))])

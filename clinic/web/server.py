@@ -1,59 +1,39 @@
-"""Listen, serve, and end clients that waste our time."""
+"""HTTP as a service: uvicorn accepts, ticks and drains; ``serving`` speaks HTTP."""
 
 import asyncio
 import contextlib
-import json
-import os
+import logging
 import socket
-from collections.abc import Iterator
-from dataclasses import dataclass
-from http import HTTPStatus
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, cast
 
+import anyio
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from clinic.supervisor import Lifecycle
-from clinic.web.problems import MEDIA_TYPE
+from clinic.web.health import is_health
+from clinic.web.serving.connection import Connection
+from clinic.web.serving.crowd import Crowd
+from clinic.web.serving.limits import RESERVED_DESCRIPTORS, Limits, allow_descriptors
+from clinic.web.serving.listening import (
+    CannotListen,
+    address_of,
+    has_descriptor,
+    listen,
+    somebody_waits,
+)
+from clinic.web.serving.tally import Happened
 
-# From its first byte to its last a request may take this long; so may a client's silence before
-# its first.
-RECEIVE_SECONDS = 10.0
-# A head is read in pieces of up to 64 KiB; past this many bytes no further piece is read.
-LARGEST_HEAD_BYTES = 16 * 1024
-# Below the 1,024 open files that systems commonly allow a process.
-MOST_CONNECTIONS = 900
-# An answered connection is kept this long for the next request.
-KEEP_ALIVE_SECONDS = 5
+__all__ = ["CannotListen", "HttpServer", "Limits", "address_of", "listen"]
 
+log = logging.getLogger(__name__)
 
-class CannotListen(Exception):
-    """The address cannot be listened on; the message says why and what to change."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens, so that a port in use is known before anything starts.
-
-    Raises:
-        CannotListen: the port is in use or not allowed, or the host is not one of this machine's.
-    """
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        # Python's own text of the error repeats the address, except for an unknown host's.
-        reason = (
-            os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
-        )
-        raise CannotListen(
-            f"cannot listen on {host}:{port}: {reason}. "
-            "Choose another with --port (CLINIC_PORT) or --host (CLINIC_HOST)"
-        ) from error
-    # Or each answer's body waits 40 ms for the client to acknowledge the head. asyncio sees to that
-    # only on sockets made with IPPROTO_TCP; ours are not, and those accepted take after this one.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
+# How often it is looked for clients that keep us waiting for too long.
+LOOK_SECONDS = 0.1
+# So many are closed at each look for those who wait to be accepted: two thousand a second.
+MOST_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
@@ -63,153 +43,129 @@ class HttpServer:
     app: ASGIApp
     listener: socket.socket
     grace_seconds: float
+    limits: Limits = field(default_factory=Limits)
+    goes_first: Callable[[str], bool] = is_health
+    """Tells of a path whether it is answered although no place is left."""
 
     async def run(self, lifecycle: Lifecycle) -> None:
         """Serve until asked to stop, then answer the requests in hand; a service."""
         config = uvicorn.Config(
             self.app,
-            http=_PatientProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,  # it would log query strings, and so patients' names
             proxy_headers=False,  # nobody here asks who the client is
             server_header=False,
-            limit_concurrency=MOST_CONNECTIONS,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             # uvicorn cancels what is left; a moment before the supervisor would.
             timeout_graceful_shutdown=max(1, int(self.grace_seconds) - 1),
         )
-        # uvicorn closes the socket it is given, and a restart needs it again.
-        await _Server(config, lifecycle, self.listener).serve(sockets=[self.listener.dup()])
+        server = _Server(self, config, lifecycle)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(server.look)
+                # uvicorn closes the socket it is given, and a restart needs it again.
+                await server.serve(sockets=[self.listener.dup()])
+                tasks.cancel_scope.cancel()
+        finally:
+            server.abort()
+
+
+def _affordable(limits: Limits) -> Limits:
+    """Return the limits for the descriptors that the system allows; say so if they are fewer."""
+    allowed = allow_descriptors(limits.connections + RESERVED_DESCRIPTORS)
+    affordable = limits.within(allowed)
+    if affordable.connections < limits.connections:
+        log.warning(
+            "At most %d connections, %d requests at a time: the system allows this process %d open "
+            "files (ulimit -n, LimitNOFILE).",
+            affordable.connections,
+            affordable.requests,
+            allowed,
+        )
+    return affordable
 
 
 class _Server(uvicorn.Server):
-    """uvicorn as one service among others: it stops when told, and leaves the signals alone."""
+    """uvicorn as one service among others: it stops when told, and leaves the signals alone.
+
+    It listens as long as there may be another connection. While there may not, clients wait in the
+    system's queue: nobody is accepted only to be refused.
+    """
 
     def __init__(
-        self, config: uvicorn.Config, lifecycle: Lifecycle, listener: socket.socket
+        self,
+        service: HttpServer,
+        config: uvicorn.Config,
+        lifecycle: Lifecycle,
     ) -> None:
         super().__init__(config)
         self._lifecycle = lifecycle
-        self._listener = listener
+        self._listener = service.listener
+        self._goes_first = service.goes_first
+        limits = _affordable(service.limits)
+        self._crowd = Crowd(limits, self.server_state, self._close_door)
+        self._open = False
+        # As documented, any factory of protocols will do; typed is a class.
+        config.http = cast("Any", self._connection)
+
+    def _connection(self, **_given: Any) -> Connection:
+        return Connection(self._crowd, self.config.loaded_app, self._goes_first)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
         await super().startup(sockets)
+        self._open = True
+        if self._lifecycle.stopping:
+            self._close_door()
         self._lifecycle.up()
 
+    def _close_door(self) -> None:
+        self._open = False
+        for server in self.servers:
+            server.close()
+
+    async def look(self) -> None:
+        """Look at the clients that keep us waiting, and at those who wait to be accepted."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._crowd.look()
+            if self.started and not self._lifecycle.stopping:
+                with contextlib.suppress(OSError):  # no descriptor after all: at the next look
+                    await self._look_at_door()
+
+    async def _look_at_door(self) -> None:
+        """Open the door if there is a place, and make one if there is none and somebody waits."""
+        if not has_descriptor(self._listener):
+            self._crowd.tally.count(Happened.NO_DESCRIPTORS)
+            self._close_door()
+            self._crowd.make_room(MOST_AT_ONCE)
+        elif not self._open:
+            if self._crowd.full and somebody_waits(self._listener):
+                self._crowd.make_room(MOST_AT_ONCE)
+                await asyncio.sleep(0)  # they leave in the loop's next turn
+            if not self._crowd.full:
+                await self.startup([self._listener.dup()])
+
+    def abort(self) -> None:
+        """Close all that is open still: an event loop must not end with an open connection."""
+        for member in self._crowd.members:
+            member.abort()
+
     async def on_tick(self, counter: int) -> bool:
+        """Tell whether to stop."""
         return self._lifecycle.stopping or await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is in hand."""
+        self._open = False
+        self._crowd.stop()
         if self._lifecycle.stopping:
             self._listener.close()  # or the system would go on taking connections for us
         await super().shutdown(sockets)
+        await self._crowd.disperse()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the supervisor."""
         yield
-
-
-class _HeadWithBody:
-    """A transport that sends a head together with what follows it: one packet instead of two.
-
-    uvicorn writes each by itself, and uvloop sends at once what is written: two calls of the system
-    here, and two at the client's, are a sixth of what a short answer takes (benchmarks/README.md).
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._held = b""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        if self._held:
-            held, self._held = self._held, b""
-            self._transport.writelines((held, data))
-        elif data.endswith(b"\r\n\r\n"):
-            # Not for ever: what follows may be long in coming.
-            self._held = data
-            self._loop.call_soon(self._let_go)
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        self._let_go()
-        self._transport.close()
-
-    def _let_go(self) -> None:
-        if self._held and not self._transport.is_closing():
-            held, self._held = self._held, b""
-            self._transport.write(held)
-
-
-class _PatientProtocol(HttpToolsProtocol):
-    """HTTP/1.1 with what uvicorn lacks: a deadline for a request, a limit for its head."""
-
-    _deadline: asyncio.TimerHandle | None = None
-    _head_bytes: int | None = 0
-    """Bytes of a head that have arrived; None while its body is awaited."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.transport = cast("asyncio.Transport", _HeadWithBody(transport, self.loop))
-        self._arm()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        if self._head_bytes is not None:
-            if self._deadline is None:
-                self._arm()
-            self._head_bytes += len(data)
-        super().data_received(data)
-        if self._head_bytes is not None and self._head_bytes > LARGEST_HEAD_BYTES:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large.")
-
-    def on_headers_complete(self) -> None:
-        self._head_bytes = None
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        self._head_bytes = 0
-        self._disarm()
-        super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(HTTPStatus.BAD_REQUEST, f"{msg} It is no HTTP/1.1.")
-
-    def _arm(self) -> None:
-        self._deadline = self.loop.call_later(RECEIVE_SECONDS, self._time_out)
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _time_out(self) -> None:
-        self._deadline = None
-        if self._head_bytes is None and self.cycle.response_started:
-            self.transport.close()  # answered already, and still the body trickles in
-        else:
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time.")
-
-    def _refuse(self, status: HTTPStatus, detail: str) -> None:
-        """Answer outside of any application, and hang up."""
-        if self.transport.is_closing():
-            return
-        problem: dict[str, Any] = {
-            "type": "about:blank",
-            "title": status.phrase,
-            "status": int(status),
-            "detail": detail,
-        }
-        body = json.dumps(problem).encode()
-        head = f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close"
-        self.transport.write(STATUS_LINE[status] + head.encode() + b"\r\n\r\n" + body)
-        self.transport.close()

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,24 @@ ROOT = Path(__file__).parents[2]
 
 
 class ClinicProcess:
-    """One ``python clinic.py`` in a folder of its own, its settings given by environment."""
+    """One ``python clinic.py`` in a folder of its own, its settings given by environment.
+
+    ``under`` is a command that starts it in turn.
+    """
 
     def __init__(
-        self, folder: Path, *arguments: str, port: int | None = None, **environment: object
+        self,
+        folder: Path,
+        *arguments: str,
+        port: int | None = None,
+        under: Sequence[str] = (),
+        **environment: object,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = (folder / f"log-{self.port}-{time.monotonic_ns()}.txt").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "clinic.py"), "--port", str(self.port), *arguments],
+            [*under, sys.executable, str(ROOT / "clinic.py"), "--port", str(self.port), *arguments],
             cwd=folder,
             env=clean_environment(environment),
             stdout=self._log,
@@ -107,10 +115,14 @@ def until(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> No
 
 @contextlib.contextmanager
 def running(
-    folder: Path, *arguments: str, port: int | None = None, **environment: object
+    folder: Path,
+    *arguments: str,
+    port: int | None = None,
+    under: Sequence[str] = (),
+    **environment: object,
 ) -> Iterator[ClinicProcess]:
     """Run a clinic that is ready, and leave nothing of it behind."""
-    clinic = ClinicProcess(folder, *arguments, port=port, **environment)
+    clinic = ClinicProcess(folder, *arguments, port=port, under=under, **environment)
     try:
         yield clinic.until_ready()
     finally:

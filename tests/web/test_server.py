@@ -1,9 +1,12 @@
-"""Clients that waste our time: over a raw socket, byte by byte."""
+"""The real process over real sockets: as it listens, answers, and is asked by real clients."""
 
+import json
+import shutil
 import socket
-import time
+import subprocess
+import sys
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from pathlib import Path
 
 import anyio
 import pytest
@@ -13,22 +16,22 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from clinic.supervisor import Lifecycle, Stop
-from clinic.web.server import (
-    KEEP_ALIVE_SECONDS,
-    LARGEST_HEAD_BYTES,
-    RECEIVE_SECONDS,
-    HttpServer,
-    listen,
-)
-from tests.process.clinic import ClinicProcess
-from tests.timing import PATIENCE_SECONDS
+from clinic.web.server import CannotListen, HttpServer, Limits, address_of, listen
+from tests.containers.files import health_checks
+from tests.process.clinic import ClinicProcess, running, until
+from tests.timing import PATIENCE_SECONDS, SLACK_SECONDS
+from tests.web.serving import Stage, closes_within, served
 
 HEAD = b"POST /appointment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+BOOKING = {"patient_name": "a", "office_number": "1", "date_time": "2027-12-01T15:30:00"}
+
+IPV6 = socket.has_ipv6 and Path("/proc/net/if_inet6").exists()
+needs_ipv6 = pytest.mark.skipif(not IPV6, reason="this system has no IPv6")
 
 
 def connect(clinic: ClinicProcess) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", clinic.port), timeout=2 * RECEIVE_SECONDS)
+    return socket.create_connection(("127.0.0.1", clinic.port), timeout=PATIENCE_SECONDS)
 
 
 def answer(connection: socket.socket) -> bytes:
@@ -73,63 +76,6 @@ async def test_a_head_does_not_wait_for_a_body_that_is_long_in_coming() -> None:
             stop.request()
 
 
-def test_requests_that_do_not_arrive_are_timed_out(clinic: ClinicProcess) -> None:
-    halves = [b"", b"GET /heal", HEAD, HEAD + b"Content-Length: 100\r\n\r\n{"]
-    with ExitStack() as connections:
-        began = time.monotonic()
-        for sent in halves:
-            connection = connections.enter_context(connect(clinic))
-            connection.sendall(sent)
-            connections.callback(timed_out, connection)
-        trickling = connections.enter_context(connect(clinic))
-        trickling.sendall(HEAD + b"Content-Length: 60000\r\n\r\n")
-        with pytest.raises(OSError):  # noqa: PT011 - a reset or a broken pipe
-            while time.monotonic() - began < 2 * RECEIVE_SECONDS:
-                trickling.sendall(b" ")
-                time.sleep(0.2)
-        assert RECEIVE_SECONDS - 1 < time.monotonic() - began < RECEIVE_SECONDS + 2
-
-
-def timed_out(connection: socket.socket) -> None:
-    received = answer(connection)
-    assert received.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
-    assert b"application/problem+json" in received
-
-
-def test_an_answered_connection_is_not_kept_for_ever(clinic: ClinicProcess) -> None:
-    with connect(clinic) as connection:
-        began = time.monotonic()
-        connection.sendall(GET)
-        assert answer(connection).startswith(b"HTTP/1.1 200 ")
-        assert time.monotonic() - began < KEEP_ALIVE_SECONDS + 2
-
-
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 1_000_000,
-        b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 100_000,
-        b"GET /" + b"x" * 1_000_000,
-    ],
-    ids=["one large header", "many headers", "a long address"],
-)
-def test_a_head_without_end_is_refused(clinic: ClinicProcess, head: bytes) -> None:
-    with connect(clinic) as connection:
-        try:
-            connection.sendall(head)
-            received = answer(connection)
-        except (ConnectionResetError, BrokenPipeError):
-            return  # hung up while we were still sending, which is as good an answer
-        assert received.startswith(b"HTTP/1.1 431 ")
-
-
-def test_a_head_of_a_common_size_is_no_problem(clinic: ClinicProcess) -> None:
-    with connect(clinic) as connection:
-        padding = b"X: " + b"x" * (LARGEST_HEAD_BYTES - 200) + b"\r\n"
-        connection.sendall(GET[:-2] + padding + b"Connection: close\r\n\r\n")
-        assert answer(connection).startswith(b"HTTP/1.1 200 ")
-
-
 def test_no_answer_waits_for_an_acknowledgement_of_its_head() -> None:
     """Which clients delay by 40 ms."""
     with (
@@ -140,35 +86,15 @@ def test_no_answer_waits_for_an_acknowledgement_of_its_head() -> None:
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def test_requests_sent_together_are_answered_in_order(clinic: ClinicProcess) -> None:
+def test_a_list_for_http_1_0_is_not_in_chunks_and_ends_with_the_connection(
+    clinic: ClinicProcess,
+) -> None:
     with connect(clinic) as connection:
-        last = GET.replace(b"/live", b"/nothing")[:-2] + b"Connection: close\r\n\r\n"
-        connection.sendall(GET * 5 + last)
-        received = answer(connection)
-    assert received.count(b"HTTP/1.1 200 ") == 5
-    assert received.rindex(b"HTTP/1.1 200 ") < received.index(b"HTTP/1.1 404 ")
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"no http\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        HEAD + b"Content-Length: -1\r\n\r\n",
-        HEAD + b"Content-Length: x\r\n\r\n",
-        HEAD + b"Content-Length: 99999999999999999999999\r\n\r\n",
-        HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
-        HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
-        HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    ],
-)
-def test_what_is_no_http_is_refused(clinic: ClinicProcess, sent: bytes) -> None:
-    with connect(clinic) as connection:
-        connection.sendall(sent)
-        received = answer(connection)
-    assert received.startswith(b"HTTP/1.1 400 ")
-    assert b"application/problem+json" in received
+        connection.sendall(b"GET /appointment HTTP/1.0\r\n\r\n")
+        head, _, body = answer(connection).partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert b"connection: close" in head
+    assert isinstance(json.loads(body), list)
 
 
 def test_a_body_too_large_by_its_own_word_is_not_read(clinic: ClinicProcess) -> None:
@@ -184,3 +110,130 @@ def test_who_leaves_in_the_middle_disturbs_nobody(clinic: ClinicProcess) -> None
         with connect(clinic) as connection:
             connection.sendall(sent)
     assert clinic.http.get("/health/ready").json()["status"] == "ready"
+
+
+def test_the_time_for_which_a_connection_is_kept_is_a_setting(tmp_path: Path) -> None:
+    with running(tmp_path, CLINIC_KEEP_ALIVE_SECONDS=1) as clinic, connect(clinic) as connection:
+        connection.sendall(GET)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert not closes_within(connection, 0.5)
+        assert closes_within(connection, 0.5 + SLACK_SECONDS)
+
+
+# Who listens, and where
+
+
+def test_an_address_stands_as_it_does_in_a_url() -> None:
+    assert address_of("127.0.0.1", 8000) == "127.0.0.1:8000"
+    assert address_of("::", 8000) == "[::]:8000"
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
+def test_why_an_address_cannot_be_listened_on_is_said(host: str) -> None:
+    with pytest.raises(CannotListen, match=f"cannot listen on {host}:8000: [A-Z].*CLINIC_HOST"):
+        listen(host, 8000)
+
+
+@needs_ipv6
+def test_all_addresses_are_those_of_both_families(tmp_path: Path) -> None:
+    with running(tmp_path, "--host", "::") as clinic:
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, clinic.port)) as connection:
+                connection.sendall(GET)
+                assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert f"on http://[::]:{clinic.port}" in clinic.log
+
+
+@needs_ipv6
+@pytest.mark.parametrize("host", ["::", "::1", "127.0.0.2"])
+def test_the_check_of_the_image_asks_what_is_listened_on(tmp_path: Path, host: str) -> None:
+    _, *check = health_checks()["image"]
+    clinic = ClinicProcess(tmp_path, CLINIC_HOST=host)
+    settings = {"CLINIC_HOST": host, "CLINIC_PORT": str(clinic.port)}
+    try:
+        until(lambda: is_listened_on(host, clinic.port))
+        assert subprocess.run([sys.executable, *check], env=settings, check=False).returncode == 0
+    finally:
+        clinic.close()
+
+
+def is_listened_on(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+# What we stand on in uvicorn
+
+
+def test_a_response_has_a_date_that_uvicorn_keeps() -> None:
+    with served(Stage().app()) as server:
+        (found,) = server.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert found.headers["date"].endswith("GMT")
+
+
+def test_a_stop_ends_the_requests_that_outlast_it() -> None:
+    """With an answer, as everything ends that is refused; uvicorn cancels them."""
+    stage = Stage()
+    with served(stage.app(), grace_seconds=2) as server, server.connect() as connection:
+        connection.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert not closes_within(connection, 0.2)
+        assert server.stop() < 2 + SLACK_SECONDS
+        received = answer(connection)
+    assert received.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: " in received
+    assert b"application/problem+json" in received
+
+
+# Real clients that would like to speak something newer
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is missing")
+def test_curl_books_whichever_version_it_would_like(clinic: ClinicProcess) -> None:
+    for number, option in enumerate(["--http2", "--http1.1", "--http1.0"]):
+        body = json.dumps(BOOKING | {"office_number": f"curl {number}"})
+        command = ["curl", "-sS", option, f"{clinic.url}/appointment", "-d", body]
+        found = subprocess.run(
+            [*command, "-H", "Content-Type: application/json"], capture_output=True, check=True
+        )
+        assert json.loads(found.stdout)["office_number"] == f"curl {number}"
+
+
+JAVA = """
+import java.net.URI;
+import java.net.http.*;
+
+public class Book {
+    public static void main(String[] arguments) throws Exception {
+        var client = HttpClient.newHttpClient();
+        for (int i = 1; i < arguments.length; i++) {
+            var request = HttpRequest.newBuilder(URI.create(arguments[0]))
+                .header("Content-Type", "application/json")
+                .POST(HttpRequest.BodyPublishers.ofString(arguments[i])).build();
+            var response = client.send(request, HttpResponse.BodyHandlers.ofString());
+            System.out.println(response.statusCode() + " " + response.version());
+        }
+    }
+}
+"""
+
+
+@pytest.mark.skipif(not shutil.which("javac"), reason="Java is missing")
+def test_java_books_though_it_asks_for_http_2(clinic: ClinicProcess, tmp_path: Path) -> None:
+    """Its HttpClient sends Upgrade: h2c together with the body."""
+    program = tmp_path / "Book.java"
+    program.write_text(JAVA)
+    bodies = [json.dumps(BOOKING | {"office_number": f"java {i}"}) for i in range(2)]
+    found = subprocess.run(
+        ["java", str(program), f"{clinic.url}/appointment", *bodies],
+        capture_output=True,
+        check=False,
+    )
+    assert found.stdout.splitlines() == [b"201 HTTP_1_1"] * 2, found.stderr
+
+
+def test_the_default_limits_are_those_of_the_table() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        assert HttpServer(Starlette(), listener, grace_seconds=1).limits == Limits()

@@ -1,0 +1,189 @@
+"""All connections together: who keeps us waiting and for how long, and who makes room when full."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+from uvicorn.server import ServerState
+
+from clinic.web.serving.limits import Limits
+from clinic.web.serving.tally import Happened, Tally
+
+# How long a request may take that was cancelled; ours end at once.
+LAST_WORDS_SECONDS = 0.5
+
+
+class Member(Protocol):
+    """A connection, as the crowd sees it."""
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether a request of it is being answered."""
+
+    def overdue(self) -> None:
+        """Heed that its client keeps us waiting for longer than it may."""
+
+    def give_way(self) -> None:
+        """Leave, for somebody else needs the place."""
+
+    def probe(self) -> None:
+        """Find out whether a client that has ended its side is still there."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+
+@dataclass(eq=False)
+class Waiting:
+    """Connections that wait for their clients to do one thing: since when, and how long at most."""
+
+    seconds: float
+    since: dict[Member, float] = field(default_factory=dict)
+
+    def overdue(self, now: float) -> list[Member]:
+        """Return those that have waited for too long."""
+        return [member for member, since in self.since.items() if now - since >= self.seconds]
+
+
+class Crowd:
+    """Every open connection, by what it waits for; one with a request in hand waits for us.
+
+    There is no timer for each of them: all are looked at every now and then (``look``), which costs
+    a request next to nothing.
+    """
+
+    def __init__(self, limits: Limits, state: ServerState, on_full: Callable[[], None]) -> None:
+        self.limits = limits
+        self.state = state
+        self.tally = Tally()
+        self.fresh = Waiting(limits.receive_seconds)
+        """For the first byte."""
+        self.kept = Waiting(min(limits.take_seconds, limits.keep_alive_seconds))
+        """For the next request; the client may still be taking the last answer."""
+        self.resting = Waiting(limits.keep_alive_seconds - self.kept.seconds)
+        """For the next request; the client has the last answer."""
+        self.arriving = Waiting(limits.receive_seconds)
+        """For the rest of a request."""
+        self.taking = Waiting(limits.take_seconds)
+        """For the client to take what we have written."""
+        self.leaving = Waiting(limits.linger_seconds)
+        """For the client to see the last answer and leave."""
+        self.half_closed: dict[Member, float] = {}
+        """Those whose clients have ended their side while we answer, since the last look."""
+        self._held: dict[Member, int] = {}
+        """Bytes of answers that wait for their clients; who has waited for longest comes first."""
+        self._held_bytes = 0
+        self._on_full = on_full
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def members(self) -> list[Member]:
+        """All connections."""
+        return cast("list[Member]", list(self.state.connections))
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return len(self.state.connections) >= self.limits.connections
+
+    def joined(self, member: Member) -> None:
+        """Note that there is a connection more; uvicorn, too, looks for it there at a stop."""
+        self.state.connections.add(cast("Any", member))
+        if self.full:
+            self._on_full()
+
+    def left(self, member: Member) -> None:
+        """Forget a connection that is no more; it waits for nothing."""
+        self.state.connections.discard(cast("Any", member))
+        self.half_closed.pop(member, None)
+        self.release(member)
+
+    def admits(self, *, whole: bool) -> bool:
+        """Tell whether one more request may be taken in hand; ``whole`` if all of it is here.
+
+        If too many are, one makes room whose client keeps us waiting: for the rest of its request,
+        or to take the answer. What is here goes before what is still to come.
+        """
+        if len(self.state.tasks) < self.limits.requests:
+            return True
+        arriving = list(self.arriving.since) if whole else self._patient(self.arriving)
+        held_up = [*arriving, *self._patient(self.taking)]
+        return self._make_room(1, [member for member in held_up if member.in_hand])
+
+    def work_on(self, exchange: Coroutine[Any, Any, None]) -> None:
+        """Have a request answered; it is in hand until the application has done with it."""
+        task = self._loop.create_task(exchange)
+        self.state.tasks.add(task)
+        task.add_done_callback(self.state.tasks.discard)
+
+    def make_room(self, most: int) -> bool:
+        """Close up to so many connections whose clients keep us waiting; return whether any was.
+
+        Idle ones go first; of those that do the same, those that have done so for longest.
+        """
+        idle = self._patient(self.fresh, self.kept, self.resting, self.leaving)
+        busy = [*self._patient(self.arriving), *self._patient(self.taking)]
+        return self._make_room(most, [*idle, *busy])
+
+    def _patient(self, *waitings: Waiting) -> list[Member]:
+        """Return those that have waited for longer than anybody may in a crowd, longest first."""
+        before = self._loop.time() - self.limits.crowded_seconds
+        found = [one for waiting in waitings for one in waiting.since.items() if one[1] <= before]
+        return [member for member, _ in sorted(found, key=lambda one: one[1])]
+
+    def _make_room(self, most: int, members: list[Member]) -> bool:
+        for member in members[:most]:
+            member.give_way()
+            self.tally.count(Happened.MADE_ROOM)
+        return bool(members)
+
+    def hold(self, member: Member, size: int) -> None:
+        """Note that a part of an answer waits for its client; cut others off if it is too much."""
+        self._held[member] = size
+        self._held_bytes += size
+        while self._held_bytes > self.limits.held_bytes and len(self._held) > 1:
+            longest = next(iter(self._held))
+            self.release(longest)
+            longest.give_way()
+            self.tally.count(Happened.UNTAKEN)
+
+    def release(self, member: Member) -> None:
+        """Note that nothing waits any more."""
+        self._held_bytes -= self._held.pop(member, 0)
+
+    def look(self) -> None:
+        """Look at all that wait."""
+        now = self._loop.time()
+        for waiting in (
+            self.fresh,
+            self.kept,
+            self.resting,
+            self.arriving,
+            self.taking,
+            self.leaving,
+        ):
+            for member in waiting.overdue(now):
+                member.overdue()
+        for member, since in list(self.half_closed.items()):
+            if now - since >= self.limits.probe_seconds:
+                self.half_closed[member] = now
+                member.probe()
+        self.tally.tell()
+
+    def stop(self) -> None:
+        """Wait less long for those who do not take their answer: a stop waits for them."""
+        self.taking.seconds = min(self.taking.seconds, self.limits.stopping_take_seconds)
+
+    async def disperse(self) -> None:
+        """Close whatever is left, once those have answered whose requests were cancelled.
+
+        An event loop must not end with an open connection.
+        """
+        if self.state.tasks:
+            await asyncio.wait(self.state.tasks, timeout=LAST_WORDS_SECONDS)
+        while self.state.connections:
+            for member in self.members:
+                member.abort()
+            await asyncio.sleep(0)
+        self.tally.tell(everything=True)
