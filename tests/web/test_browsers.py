@@ -144,7 +144,7 @@ def test_a_name_that_is_not_ours_is_shown_nothing(
     clinic: ClinicProcess, path: str, host: str
 ) -> None:
     answer = clinic.http.get(path, headers={"Host": host.format(port=clinic.port)})
-    assert answer.status_code == 421
+    assert answer.status_code in {400, 421}  # the former for what is no host at all
     assert answer.headers["content-type"] == "application/problem+json"
 
 

@@ -56,6 +56,8 @@ class Chunked:
     def __init__(self, limits: Limits) -> None:
         self.complete = False
         self._limits = limits
+        self._at = 0
+        self._chunks = 0
         self._in_chunk = 0
         self._after_chunk = False
         self._in_trailers = False
@@ -66,43 +68,46 @@ class Chunked:
     def read(self, unread: bytearray) -> bytes:
         """Take the chunks that are there, and of the last one what is there."""
         contents = []
-        while unread and not self.complete:
+        # Taken off the front all at once: a body may come in thousands of chunks.
+        self._at = 0
+        while self._at < len(unread) and not self.complete:
             if self._in_chunk:
-                contents.append(bytes(unread[: self._in_chunk]))
-                del unread[: self._in_chunk]
+                contents.append(bytes(unread[self._at : self._at + self._in_chunk]))
+                self._at += len(contents[-1])
                 self._in_chunk -= len(contents[-1])
                 self._after_chunk = not self._in_chunk
             elif not (self._read_trailer if self._in_trailers else self._read_size)(unread):
                 break
+        del unread[: self._at]
         return b"".join(contents)
 
     def _read_size(self, unread: bytearray) -> bool:
         """Read the line before a chunk, and the end of the last one; return whether it is there."""
-        begin = 2 if self._after_chunk else 0
-        if not b"\r\n".startswith(unread[:begin]):
+        begin = self._at + 2 if self._after_chunk else self._at
+        if self._after_chunk and not b"\r\n".startswith(unread[self._at : begin]):
             raise malformed("A chunk of the body is longer than it says.")
         line = line_of(unread, begin)
+        found = CHUNK_LINE.fullmatch(line) if line.endswith(b"\n") else None
         if self._extension_bytes + len(line) > self._limits.chunk_extension_bytes:
             raise malformed("The chunks of the body have more extensions than anybody needs.")
-        whole = line.endswith(b"\n")
-        if not (
-            CHUNK_LINE.fullmatch(line)
-            if whole
-            else START_OF_CHUNK_LINE.fullmatch(line[:LONGEST_START_BYTES])
+        if self._chunks == self._limits.chunks:
+            raise malformed("The body comes in more chunks than anybody needs.")
+        if not found and (
+            line.endswith(b"\n") or not START_OF_CHUNK_LINE.fullmatch(line[:LONGEST_START_BYTES])
         ):
             raise malformed("The body does not come in chunks, as Transfer-Encoding says.")
-        if whole:
-            del unread[: begin + len(line)]
-            size, _, extension = line.partition(b";")
-            self._extension_bytes += len(extension)
-            self._in_chunk = int(size, 16)
+        if found:
+            self._at = begin + len(line)
+            self._chunks += 1
+            self._extension_bytes += len(found[2] or b"")
+            self._in_chunk = int(found[1], 16)
             self._in_trailers = not self._in_chunk
             self._after_chunk = False
-        return whole
+        return found is not None
 
     def _read_trailer(self, unread: bytearray) -> bool:
         """Read a line after the last chunk; return whether it is there."""
-        line = line_of(unread, 0)
+        line = line_of(unread, self._at)
         whole = line.endswith(b"\n")
         last = line == b"\r\n"
         self._trailer_lines += whole and not last
@@ -114,7 +119,7 @@ class Chunked:
         if whole:
             if not last and not TRAILER_LINE.fullmatch(line):
                 raise malformed("What follows the body is no trailer.")
-            del unread[: len(line)]
+            self._at += len(line)
             self._trailer_bytes += len(line)
             self.complete = last
         return whole
