@@ -22,8 +22,8 @@ from tests.process.clinic import ClinicProcess, running, until
 from tests.timing import PATIENCE_SECONDS, SLACK_SECONDS
 from tests.web.serving import Stage, closes_within, served
 
-HEAD = b"POST /appointment HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+HEAD = b"POST /appointment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BOOKING = {"patient_name": "a", "office_number": "1", "date_time": "2027-12-01T15:30:00"}
 
 IPV6 = socket.has_ipv6 and Path("/proc/net/if_inet6").exists()
