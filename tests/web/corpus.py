@@ -307,8 +307,8 @@ TOO_LARGE = [
     refused("a long trailer", post(CHUNKED, body=b"0\r\nA: " + b"a" * 20_000 + b"\r\n\r\n"), 431),
     refused("a long trailer without an end", post(CHUNKED, body=b"0\r\nA: " + b"a" * 20_000), 431),
     refused("many trailers", post(CHUNKED, body=b"0\r\n" + b"A: b\r\n" * 101 + b"\r\n"), 431),
+    refused("many chunks", post(CHUNKED, body=b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n")),
     refused("a long chunk extension", post(CHUNKED, body=b"1;" + b"a" * 5_000 + b"\r\na\r\n")),
-    refused("a body byte by byte", post(CHUNKED, body=b"1\r\na\r\n" * 5_000)),
     refused("many chunk extensions", post(CHUNKED, body=(b"1;" + b"a" * 50 + b"\r\na\r\n") * 100)),
 ]
 CASES = [*FINE, *UPGRADES, *ELSEWHERE, *MALFORMED, *NOT_DONE_HERE, *TOO_LARGE]

@@ -275,7 +275,7 @@ def test_a_crowd_of_two_thousand_is_served(clinic: ClinicProcess) -> None:
         ]
         for client in clients:
             client.sendall(
-                b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                ASKED.replace(b"/echo", b"/openapi.json").replace(b"Host: a", b"Host: localhost")
             )
         found = [answer(client) for client in clients]
     statuses = [one.status for one in found if one is not None]

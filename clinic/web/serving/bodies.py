@@ -8,9 +8,11 @@ from clinic.web.serving.refusals import headers_too_large, malformed
 
 # A size has at most 16 digits, as many as 64 bits take.
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
+USUAL_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
 # One of which all has not come is looked at as often as a byte comes: nothing that takes long.
 START_OF_CHUNK_LINE = re.compile(rb"(?:[0-9A-Fa-f][^\n]*)?")
 LONGEST_START_BYTES = 64
+TOO_MANY_CHUNKS = "The body has more chunks than anybody needs."
 TRAILER_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n")
 
 
@@ -56,7 +58,6 @@ class Chunked:
     def __init__(self, limits: Limits) -> None:
         self.complete = False
         self._limits = limits
-        self._at = 0
         self._chunks = 0
         self._in_chunk = 0
         self._after_chunk = False
@@ -67,47 +68,73 @@ class Chunked:
 
     def read(self, unread: bytearray) -> bytes:
         """Take the chunks that are there, and of the last one what is there."""
-        contents = []
-        # Taken off the front all at once: a body may come in thousands of chunks.
-        self._at = 0
-        while self._at < len(unread) and not self.complete:
+        contents: list[bytearray] = []
+        while unread and not self.complete:
             if self._in_chunk:
-                contents.append(bytes(unread[self._at : self._at + self._in_chunk]))
-                self._at += len(contents[-1])
+                contents.append(unread[: self._in_chunk])
+                del unread[: self._in_chunk]
                 self._in_chunk -= len(contents[-1])
                 self._after_chunk = not self._in_chunk
-            elif not (self._read_trailer if self._in_trailers else self._read_size)(unread):
+            elif self._in_trailers:
+                if not self._read_trailer(unread):
+                    break
+            elif not self._after_chunk and (usual := self._read_usual(unread)):
+                contents += usual
+            elif not self._read_size(unread):
                 break
-        del unread[: self._at]
         return b"".join(contents)
+
+    def _read_usual(self, unread: bytearray) -> list[bytearray]:
+        """Take the chunks that are whole and have no extensions.
+
+        A body may have thousands of them, and nobody else is served meanwhile: this takes half as
+        long as to take each by itself.
+        """
+        contents: list[bytearray] = []
+        end = 0
+        while found := USUAL_CHUNK_LINE.match(unread, end):
+            start = found.end()
+            stop = start + int(found[1], 16)
+            if stop == start or not unread.startswith(b"\r\n", stop):
+                break  # the last one, or it is not all here, or not as long as it says
+            contents.append(unread[start:stop])
+            end = stop + 2
+            if self._chunks + len(contents) > self._limits.chunks:
+                raise malformed(TOO_MANY_CHUNKS)
+        del unread[:end]
+        self._chunks += len(contents)
+        return contents
 
     def _read_size(self, unread: bytearray) -> bool:
         """Read the line before a chunk, and the end of the last one; return whether it is there."""
-        begin = self._at + 2 if self._after_chunk else self._at
-        if self._after_chunk and not b"\r\n".startswith(unread[self._at : begin]):
+        begin = 2 if self._after_chunk else 0
+        if not b"\r\n".startswith(unread[:begin]):
             raise malformed("A chunk of the body is longer than it says.")
         line = line_of(unread, begin)
-        found = CHUNK_LINE.fullmatch(line) if line.endswith(b"\n") else None
         if self._extension_bytes + len(line) > self._limits.chunk_extension_bytes:
             raise malformed("The chunks of the body have more extensions than anybody needs.")
-        if self._chunks == self._limits.chunks:
-            raise malformed("The body comes in more chunks than anybody needs.")
-        if not found and (
-            line.endswith(b"\n") or not START_OF_CHUNK_LINE.fullmatch(line[:LONGEST_START_BYTES])
+        whole = line.endswith(b"\n")
+        if not (
+            CHUNK_LINE.fullmatch(line)
+            if whole
+            else START_OF_CHUNK_LINE.fullmatch(line[:LONGEST_START_BYTES])
         ):
             raise malformed("The body does not come in chunks, as Transfer-Encoding says.")
-        if found:
-            self._at = begin + len(line)
+        if whole:
+            del unread[: begin + len(line)]
+            size = line.partition(b";")[0]
+            self._extension_bytes += len(line) - len(size)
+            self._in_chunk = int(size, 16)
             self._chunks += 1
-            self._extension_bytes += len(found[2] or b"")
-            self._in_chunk = int(found[1], 16)
+            if self._chunks > self._limits.chunks:
+                raise malformed(TOO_MANY_CHUNKS)
             self._in_trailers = not self._in_chunk
             self._after_chunk = False
-        return found is not None
+        return whole
 
     def _read_trailer(self, unread: bytearray) -> bool:
         """Read a line after the last chunk; return whether it is there."""
-        line = line_of(unread, self._at)
+        line = line_of(unread, 0)
         whole = line.endswith(b"\n")
         last = line == b"\r\n"
         self._trailer_lines += whole and not last
@@ -119,7 +146,7 @@ class Chunked:
         if whole:
             if not last and not TRAILER_LINE.fullmatch(line):
                 raise malformed("What follows the body is no trailer.")
-            self._at += len(line)
+            del unread[: len(line)]
             self._trailer_bytes += len(line)
             self.complete = last
         return whole
