@@ -1,17 +1,19 @@
 """What the clinic does: appointments, and who has which office and which doctor when.
 
 ========================  ========================================================================
+``desk.py``               the face: all that can be done with appointments
 ``appointment.py``        the appointment: what it is, and what may become of it
-``requests.py``           what a client may ask for, and how each field is judged
-``names.py``              what a name may be, and the key by which it is searched for
+``names.py``              what a name may be, and how it is searched for
 ``wall_clock.py``         the clinic's time of day, and the times that do not exist
-``occupancy.py``          who has which office and doctor when, and when they are free
-``queries.py``            the appointment's table, one function a statement
-``desk.py``               the book, the log of what was done, and the house rules
-``booking.py``            book: one writer takes all bookings that wait
+``requests.py``           what a client may ask for, and how each field is judged
+``search.py``             what a client may look for in the list and in calendars
+``numbers.py``            the numbers of appointments, drawn in advance
+``writer.py``             one service takes the bookings that wait and writes them together
+``booking.py``            what a batch of bookings does to the book and to the event log
 ``idempotency.py``        the same request again gets the same answer
+``availability.py``       what conflicts with an appointment, and when it would fit
 ``changing.py``           change: move, correct, say what became of it
-``search.py``             what a client may look for
+``queries.py``            the appointment's table, one function a statement
 ``listing.py``            the list, piece by piece and page by page
 ``spreadsheet.py``        the list as CSV
 ``feed.py``               the list as a calendar
