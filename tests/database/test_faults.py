@@ -9,6 +9,7 @@ from typing import get_args
 from urllib.parse import urlsplit
 
 import anyio
+import asyncpg
 import pytest
 
 from clinic.database import (
@@ -29,6 +30,10 @@ from tests.timing import PATIENCE_SECONDS, SLACK_SECONDS
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
 
 HUNG_SECONDS = 0.4
+INSERT_NOW = """
+    insert into message (queue, id, type, subject, body, ready_at)
+    values ('main', 'now', 't', 's', '{}', now())
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -226,21 +231,38 @@ async def test_a_commit_that_waits_for_a_standby_may_have_been_done(
     """A synchronous standby that is lost has every commit wait for it."""
     async with open_database(url) as database:
         await look(database)
-        standby(postgres, "nobody")
+        await standby(postgres, url, "nobody")
+        before = await count(database)  # reading goes on
         try:
             for way in (transaction, at_once):
                 with pytest.raises(OutcomeUnknown):
                     await way(database)
-            assert await count(database) == 2  # reading goes on
+            assert await count(database) == before + 2
         finally:
-            standby(postgres, "")
+            await standby(postgres, url, "")
         await transaction(database)
 
 
-def standby(postgres: Postgres, name: str) -> None:
+async def standby(postgres: Postgres, url: str, name: str) -> None:
+    """Name a standby that commits wait for, and return when they do; or none, when they do not."""
     # Before anything is altered, or this commit would wait as well.
     postgres.execute(f"alter system set synchronous_standby_names = '{name}'")
     postgres.execute("select pg_reload_conf()")
+    # The reload is asked for, not done: commits begin to wait when the checkpointer has taken it.
+    connection = await asyncpg.connect(url)
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while await waits(connection) != bool(name):
+            await anyio.sleep(0.02)
+    await connection.close()
+
+
+async def waits(connection: asyncpg.Connection) -> bool:
+    """Say whether a commit waits."""
+    try:
+        await connection.execute(INSERT_NOW, timeout=HUNG_SECONDS)
+    except TimeoutError:
+        return True
+    return False
 
 
 class TestSQLite:
