@@ -56,6 +56,7 @@ LARGEST_BODY = 64 * 1024
 
 # PostgreSQL's bigint, and what a JSON number carries safely through most programs is less.
 LARGEST_ID = 2**53
+Id = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 
 
 # The older project published the bare record, with no id of its own and no time of booking. It
@@ -94,7 +95,7 @@ class AppointmentFacts:
 
     __pydantic_config__ = _READING
 
-    appointment_id: Annotated[int, Field(ge=1, le=LARGEST_ID)]
+    appointment_id: Id
     version: Annotated[int, Field(ge=1, le=2**31 - 1)]
     status: Status
     office_number: Annotated[str, Field(min_length=1, max_length=50)]

@@ -4,19 +4,18 @@ import datetime
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 from starlette.routing import Route
 
 from clinic import __version__
 from clinic.addresses import ADVICE, is_misread
-from clinic.analytics import description as analytics
+from clinic.analytics import endpoints as analytics
 from clinic.analytics.recording import recognise, record
-from clinic.analytics.routes import analytics_routes
-from clinic.appointments import description as appointments
+from clinic.appointments import endpoints as appointments
 from clinic.appointments.availability import OpeningHours
 from clinic.appointments.desk import Desk
-from clinic.appointments.routes import REFUSALS, AppointmentRoutes
 from clinic.database import (
     Database,
     DatabaseUnavailable,
@@ -36,20 +35,20 @@ from clinic.settings import BadSetting, Role, Settings
 from clinic.signals import stopped_by_signals
 from clinic.supervisor import Service, State, Supervisor
 from clinic.web import docs
-from clinic.web import health as health_description
+from clinic.web import health as health_endpoints
 from clinic.web.application import application
 from clinic.web.browsers import known_hosts
-from clinic.web.docs import docs_routes
-from clinic.web.health import Health, health_routes
+from clinic.web.endpoints import Endpoint, routes
+from clinic.web.health import Health
 from clinic.web.server import HttpServer, Limits, address_of
 
 log = logging.getLogger(__name__)
 
-OPERATIONS = (
-    *appointments.OPERATIONS,
-    *analytics.OPERATIONS,
-    *health_description.OPERATIONS,
-    *docs.OPERATIONS,
+ENDPOINTS: tuple[Endpoint[Any], ...] = (
+    *appointments.ENDPOINTS,
+    *analytics.ENDPOINTS,
+    *health_endpoints.ENDPOINTS,
+    *docs.ENDPOINTS,
 )
 
 # Orchestrators commonly wait for a health check no longer than 5 s.
@@ -67,7 +66,7 @@ def check(settings: Settings) -> None:
         BadDatabaseURL: what names the database cannot be understood.
         BadBrokerURL: what names RabbitMQ cannot be understood.
     """
-    if settings.root_path.split("/")[:2] in [one.path.split("/")[:2] for one in OPERATIONS]:
+    if settings.root_path.split("/")[:2] in [one.path.split("/")[:2] for one in ENDPOINTS]:
         raise BadSetting("CLINIC_ROOT_PATH: must not begin as a path of the clinic itself does")
     read_database_url(settings.database_url)
     if settings.amqp_url is not None:
@@ -122,11 +121,12 @@ def services(
 
     limits = Limits(keep_alive_seconds=settings.keep_alive_seconds)
 
-    def http(*routes: Route) -> Service:
+    def http(*features: Route) -> Service:
         knows = known_hosts(settings.hosts, settings.host)
-        every = [*routes, *health_routes(look)]
-        app = application(every, REFUSALS, knows, settings.root_path)
-        return Service("http", HttpServer(app, listener, settings.grace_seconds, limits).run)
+        every = [*features, *routes(health_endpoints.ENDPOINTS, look)]
+        app = application(every, knows, settings.root_path)
+        server = HttpServer(app, listener, settings.grace_seconds, limits, settings.root_path)
+        return Service("http", server.run)
 
     api = http(*api_routes(database, desk))
     # Requests in hand at a stop may have a booking to write yet.
@@ -154,9 +154,9 @@ def services(
 def api_routes(database: Database, desk: Desk) -> list[Route]:
     """Return the routes of the HTTP API, which describe themselves, too."""
     return [
-        *AppointmentRoutes(desk).routes(),
-        *analytics_routes(database, desk.hours.minutes),
-        *docs_routes(__version__, OPERATIONS),
+        *routes(appointments.ENDPOINTS, desk),
+        *routes(analytics.ENDPOINTS, analytics.Analytics(database, desk.hours.minutes)),
+        *routes(docs.ENDPOINTS, docs.Documents(__version__, ENDPOINTS)),
     ]
 
 

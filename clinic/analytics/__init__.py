@@ -5,7 +5,6 @@
 ``queries.py``            the table of what was recorded, one function a statement
 ``recording.py``          record events, however often they are delivered
 ``report.py``             the numbers over a range of days
-``routes.py``             the same over HTTP
-``description.py``        ... and described
+``endpoints.py``          the same over HTTP
 ========================  ========================================================================
 """

@@ -17,8 +17,7 @@
 ``listing.py``            the list, piece by piece and page by page
 ``spreadsheet.py``        the list as CSV
 ``feed.py``               the list as a calendar
-``routes.py``             the same over HTTP
-``refusals.py``           what the clinic says no to, explained
-``description.py``        all of it described
+``handlers.py``           the same over HTTP: read the request, ask the desk, answer
+``endpoints.py``          ... and each of them described
 ========================  ========================================================================
 """

@@ -2,12 +2,17 @@
 
 import datetime
 from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
 
 from clinic.database import wall_clock_text
 from clinic.events import AppointmentFacts, Status
+from clinic.web.refusals import Refusal
 
 # From each status on, or a step back.
-MOVES: dict[Status, tuple[Status, ...]] = {
+TRANSITIONS: dict[Status, tuple[Status, ...]] = {
     "booked": ("arrived", "no_show", "cancelled"),
     "arrived": ("done", "booked"),
     "done": ("arrived",),
@@ -117,29 +122,75 @@ class Appointment:
         )
 
 
-class NoSuchAppointment(Exception):
+class NoSuchAppointment(Refusal):
     """There is no appointment with this id."""
 
-    def __init__(self) -> None:
-        super().__init__(str(self.__doc__))
+    status = HTTPStatus.NOT_FOUND
+    slug = "no-such-appointment"
+    title = "There is no such appointment"
+    explanation = "There is no appointment with this id."
+    detail = "There is no appointment with this id."
 
 
-class IllegalMove(Exception):
+class _Transitions(BaseModel):
+    """The status of the appointment, and those that it can come to from there."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status_now: Status
+    legal: list[Status]
+
+
+class IllegalTransition(Refusal):
     """The appointment cannot go from its status to the one asked for."""
 
+    status = HTTPStatus.CONFLICT
+    slug = "illegal-transition"
+    title = "Its status cannot become this one"
+    explanation = (
+        "The appointment cannot go from its status to the one asked for; legal names those it can."
+    )
+    Members = _Transitions
+
     def __init__(self, current: Status, wanted: Status) -> None:
-        moves = MOVES[current]
+        legal = TRANSITIONS[current]
         super().__init__(
-            f"It is {current}, and from there it can become {' or '.join(moves)}, not {wanted}."
+            f"It is {current}, and from there it can become {' or '.join(legal)}, not {wanted}."
         )
-        self.members: dict[str, object] = {"status_now": current, "legal": list(moves)}
+        self.members = {"status_now": current, "legal": list(legal)}
+
+    @classmethod
+    def example(cls) -> Self:
+        """Return the refusal to cancel what is done."""
+        return cls("done", "cancelled")
 
 
-class Stale(Exception):
+class Stale(Refusal):
     """The appointment has changed since the client last read it."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The appointment was changed by somebody else in the meantime. Read it again, and then "
-            "change it if that is still what you want. Nothing was changed."
-        )
+    status = HTTPStatus.PRECONDITION_FAILED
+    slug = "stale"
+    title = "Changed in the meantime"
+    explanation = (
+        "The appointment is not in the version that If-Match names: somebody has changed it since. "
+        "Read it again, and then change it if that is still what you want."
+    )
+    detail = (
+        "The appointment was changed by somebody else in the meantime. Read it again, and then "
+        "change it if that is still what you want. Nothing was changed."
+    )
+
+
+EXAMPLE = Appointment(
+    id=1,
+    version=1,
+    status="booked",
+    patient_name="Иван Иванов",
+    office_number="221B",
+    doctor_name=None,
+    date_time=datetime.datetime(2027, 12, 1, 15, 30),  # noqa: DTZ001 - wall-clock time
+    duration_minutes=15,
+    end_time=datetime.datetime(2027, 12, 1, 15, 45),  # noqa: DTZ001
+    override_reason=None,
+)
+"""The appointment in the examples of the API's description."""

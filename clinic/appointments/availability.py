@@ -6,11 +6,18 @@ import zoneinfo
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
+from typing import Self
 
-from clinic.appointments.appointment import Appointment, Occupancy
+from pydantic import BaseModel, ConfigDict
+
+from clinic.appointments.appointment import EXAMPLE, Appointment, Occupancy
+from clinic.appointments.names import Name, OfficeNumber
 from clinic.appointments.queries import Gap, Limits, select_conflicts
 from clinic.appointments.wall_clock import LAST_YEAR, end_of, exists
 from clinic.database import Database, ExpensiveReads, wall_clock_text
+from clinic.events import Id, WallClockTime
+from clinic.web.refusals import Refusal
 
 # A refusal offers this many free times ...
 OFFERS = 3
@@ -31,19 +38,48 @@ TAKEN = frozenset({"office_taken", "doctor_taken"})
 MINUTE = datetime.timedelta(minutes=1)
 
 
-class SlotTaken(Exception):
-    """Somebody else has the office or the doctor at that time."""
+class Conflict(BaseModel):
+    """An appointment that has the office or the doctor at that time; never whose it is."""
+
+    id: Id
+    office_number: OfficeNumber
+    doctor_name: Name | None
+    date_time: WallClockTime
+    end_time: WallClockTime
+
+
+class _ConflictsAndOffers(BaseModel):
+    """The conflicts, and the next times at which there is none."""
+
+    model_config = ConfigDict(extra="allow")
+
+    conflicts: list[Conflict]
+    free_times: list[WallClockTime]
+
+
+class TimeTaken(Refusal):
+    """Another appointment has the office or the doctor at that time."""
+
+    status = HTTPStatus.CONFLICT
+    slug = "time-taken"
+    title = "That time is taken"
+    explanation = (
+        "Another appointment has the office or the doctor at that time. Take one of the free "
+        "times, or send it again with override and a reason to double-book on purpose."
+    )
+    detail = (
+        "The office or the doctor is taken at that time, and nothing was changed. Take one of "
+        "the free times, or say override with a reason to double-book on purpose."
+    )
+    Members = _ConflictsAndOffers
 
     def __init__(
-        self, in_the_way: Sequence[Appointment], offers: Sequence[datetime.datetime] = ()
+        self, conflicts: Sequence[Appointment], offers: Sequence[datetime.datetime] = ()
     ) -> None:
-        super().__init__(
-            "The office or the doctor is taken at that time, and nothing was changed. Take one of "
-            "the free times, or say override with a reason to double-book on purpose."
-        )
-        self.in_the_way = in_the_way
-        self.members: dict[str, object] = {
-            "in_the_way": [
+        super().__init__()
+        self.conflicts = conflicts
+        self.members = {
+            "conflicts": [
                 {
                     "id": one.id,
                     "office_number": one.office_number,
@@ -51,10 +87,15 @@ class SlotTaken(Exception):
                     "date_time": wall_clock_text(one.date_time),
                     "end_time": wall_clock_text(one.end_time),
                 }
-                for one in in_the_way
+                for one in conflicts
             ],
             "free_times": [wall_clock_text(time) for time in offers],
         }
+
+    @classmethod
+    def example(cls) -> Self:
+        """Return the refusal of a time that the example has, with the time after it."""
+        return cls([EXAMPLE], [EXAMPLE.end_time])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clinic.appointments.appointment import (
-    MOVES,
+    TRANSITIONS,
     Appointment,
-    IllegalMove,
+    IllegalTransition,
     NoSuchAppointment,
     Stale,
 )
@@ -103,11 +103,11 @@ def steps(
     """Yield what happens to an appointment on its way to what is wanted, one version each.
 
     Raises:
-        IllegalMove: its status cannot become the one wanted.
+        IllegalTransition: its status cannot become the one wanted.
     """
     status = wanted.status or current.status
-    if status != current.status and status not in MOVES[current.status]:
-        raise IllegalMove(current.status, status)
+    if status != current.status and status not in TRANSITIONS[current.status]:
+        raise IllegalTransition(current.status, status)
     fields: tuple[tuple[EventType, tuple[str, ...]], ...] = (
         ("appointment.renamed", ("patient_name",)),
         ("appointment.reassigned", ("doctor_name",)),

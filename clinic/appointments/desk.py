@@ -9,7 +9,7 @@ from clinic.appointments.availability import (
     MOST_CONFLICTS,
     Availability,
     OpeningHours,
-    SlotTaken,
+    TimeTaken,
 )
 from clinic.appointments.booking import Confirmation, NotFree, Request
 from clinic.appointments.changing import (
@@ -67,7 +67,7 @@ class Desk:
         To book again what stands in the book already is no conflict.
 
         Raises:
-            SlotTaken: the office or the doctor is taken at that time.
+            TimeTaken: the office or the doctor is taken at that time.
             KeyReused: the key was used for another booking.
             Crowded: too many wait already.
             DatabaseUnavailable: the database cannot do it now.
@@ -82,7 +82,7 @@ class Desk:
                 found = await self._availability.conflicts(appointment, new=True)
                 same = await self._standing(request, found.appointments)
                 if same is None and found.appointments:
-                    raise SlotTaken(found.appointments, found.free_times) from None
+                    raise TimeTaken(found.appointments, found.free_times) from None
                 # With a key the writer has to find it, for the key to be kept.
                 if same is not None and key is None:
                     return Confirmation(same, created=False)
@@ -125,8 +125,8 @@ class Desk:
         Raises:
             NoSuchAppointment: there is none with this id.
             Stale: the precondition does not hold for its version.
-            IllegalMove: its status cannot become the one wanted.
-            SlotTaken: the office or the doctor is taken at the time wanted.
+            IllegalTransition: its status cannot become the one wanted.
+            TimeTaken: the office or the doctor is taken at the time wanted.
             DatabaseUnavailable: the database cannot do it now.
         """
         for _ in range(MOST_ROUNDS):
@@ -145,7 +145,7 @@ class Desk:
             except Conflicting as error:
                 found = await self._availability.conflicts(error.target, new=False)
                 if found.appointments:
-                    raise SlotTaken(found.appointments, found.free_times) from None
+                    raise TimeTaken(found.appointments, found.free_times) from None
         raise LostRace("the conflicts of a change vanished each time before they were found")
 
     async def cancel(self, appointment_id: int, precondition: Precondition) -> Appointment:

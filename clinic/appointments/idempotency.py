@@ -10,9 +10,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Self
 
 from clinic.database import Connection, LostRace, Row, Sql
+from clinic.web.refusals import Refusal
 
 # The draft asks to say how long: a client that retries for longer than this needs a person.
 KEPT = datetime.timedelta(days=7)
@@ -67,18 +69,29 @@ DELETE_OLD_KEYS = Sql(
 )
 
 
-class BadKey(Exception):
-    """The Idempotency-Key must be a string such as "8e03978e-40d5-43e8-bc93-6894a57f9324"."""
+class BadKey(Refusal):
+    """The header Idempotency-Key holds none."""
 
-    def __init__(self) -> None:
-        super().__init__(str(self.__doc__))
+    status = HTTPStatus.BAD_REQUEST
+    slug = "bad-key"
+    title = "Not an Idempotency-Key"
+    explanation = (
+        f"This is no Idempotency-Key: one has 1 to {LONGEST_KEY} visible characters, in quotes or "
+        "without."
+    )
+    detail = 'The Idempotency-Key must be a string such as "8e03978e-40d5-43e8-bc93-6894a57f9324".'
 
 
-class KeyReused(Exception):
-    """This Idempotency-Key was used for another booking; take a new key for a new booking."""
+class KeyReused(Refusal):
+    """The key came before, with another booking."""
 
-    def __init__(self) -> None:
-        super().__init__(str(self.__doc__))
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "key-reused"
+    title = "The Idempotency-Key was used before"
+    explanation = (
+        "The Idempotency-Key came before, with another booking. Take a new key for a new booking."
+    )
+    detail = "This Idempotency-Key was used for another booking; take a new key for a new booking."
 
 
 @dataclass(frozen=True, slots=True)

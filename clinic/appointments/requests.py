@@ -24,8 +24,8 @@ from clinic.appointments.appointment import LONGEST, NewAppointment
 from clinic.appointments.names import Name, OfficeNumber, Reason
 from clinic.appointments.wall_clock import WallClock
 from clinic.events import Status
-from clinic.web.problems import wrong_fields
 from clinic.web.reading import read_fields
+from clinic.web.refusals import wrong_fields
 
 MOST_MINUTES = LONGEST // datetime.timedelta(minutes=1)
 
@@ -114,7 +114,7 @@ class _Request(BaseModel):
         """Return what a client sent.
 
         Raises:
-            Problem: it names every field that is wrong.
+            WrongFields: it names every field that is wrong.
         """
         context = {"zone": zone}
         if "date_time" not in sent or "appointment_datetime" not in sent:

@@ -1,17 +1,18 @@
 """HTTP as a service.
 
 ========================  ========================================================================
-``problems.py``           what went wrong, as problem details (RFC 9457)
+``endpoints.py``          the endpoint, of which each feature has a table; routes made of these
+``refusals.py``           what a client is told instead: problem details (RFC 9457)
+``problems.py``           exceptions answered as problem details
 ``headers.py``            read headers, each as one value or as a list
 ``reading.py``            read a request's body and parameters, or say what is wrong with them
 ``conditions.py``         conditional requests: entity tags made of versions
 ``browsers.py``           what a browser must not do with the clinic for another site's page
 ``streaming.py``          answers that are sent piece by piece
-``application.py``        routes and errors put together
+``application.py``        routes and exceptions put together
 ``leaving.py``             work ends when its client has left
 ``health.py``             is the process alive, is it of use
-``description.py``        what an operation is, for each feature to describe its own
-``mishaps.py``            the problems that may come to any request, explained
+``description.py``        all that an endpoint may answer
 ``openapi.py``            the description for programs: an OpenAPI document
 ``docs.py``               the same over HTTP, and for people: ``docs.html``, ``docs.css``
 ``server.py``             HTTP as a service: uvicorn with a protocol of our own

@@ -1,18 +1,16 @@
 """Routes and errors put together."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clinic.web.browsers import KnowsHost, refusal, with_answer_headers
 from clinic.web.headers import below
 from clinic.web.health import is_health
-from clinic.web.problems import HANDLERS, LOGGED, ProblemType, problem_response, refused
+from clinic.web.problems import HANDLERS, LOGGED
 
 log = logging.getLogger(__name__)
 
@@ -20,36 +18,22 @@ log = logging.getLogger(__name__)
 LINKS = frozenset({b"location", b"link"})
 
 
-def application(
-    routes: Sequence[BaseRoute],
-    refusals: Mapping[type[Exception], ProblemType],
-    knows: KnowsHost,
-    root_path: str = "",
-) -> ASGIApp:
+def application(routes: Sequence[BaseRoute], knows: KnowsHost, root_path: str = "") -> ASGIApp:
     """Return the application that serves the routes.
 
-    ``refusals`` says as which type of problem the features' own errors are answered. Their message
-    is the detail, and what they have as ``members`` goes with it. ``knows`` says of a Host header
-    whether it names the clinic. ``root_path`` is what the path begins with at a proxy, such as
-    ``/clinic``; requests may come with it or without.
+    ``knows`` says of a Host header whether it names the clinic. ``root_path`` is what the path
+    begins with at a proxy, such as ``/clinic``; requests may come with it or without.
     """
-
-    async def on_refusal(_request: Request, error: Exception) -> Response:
-        found = next(found for kind, found in refusals.items() if isinstance(error, kind))
-        return problem_response(refused(found, error, root_path))
-
-    app = Starlette(
-        routes=routes, exception_handlers={**HANDLERS, **dict.fromkeys(refusals, on_refusal)}
-    )
+    app = Starlette(routes=routes, exception_handlers=HANDLERS)
     # A redirect would send clients to whatever the Host header says (STACK 6).
     app.router.redirect_slashes = False
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         scope["root_path"] = root_path
         send = with_answer_headers(under(root_path, send) if root_path else send)
-        problem = refusal(scope, knows)
-        if problem is not None and not is_health(scope["path"].removeprefix(root_path)):
-            await problem_response(problem)(scope, receive, send)
+        refused = refusal(scope, knows)
+        if refused is not None and not is_health(scope["path"].removeprefix(root_path)):
+            await refused.response(root_path)(scope, receive, send)
             return
         # Starlette raises again what it has answered with 500, for uvicorn to log it a second time.
         try:

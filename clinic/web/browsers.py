@@ -15,7 +15,7 @@ from http import HTTPStatus
 from starlette.types import Message, Scope, Send
 
 from clinic.web.headers import header, headers_by_name
-from clinic.web.problems import Problem
+from clinic.web.refusals import Refusal
 
 # Unless an answer has its own, it is stored nowhere, stands in no frame, and is no other origin's
 # script, style or picture: https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html
@@ -40,6 +40,39 @@ KnowsHost = Callable[[str], bool]
 """Says of a Host header whether it names the clinic."""
 
 
+class Misdirected(Refusal):
+    """The Host header is none of the clinic's names."""
+
+    status = HTTPStatus.MISDIRECTED_REQUEST
+    slug = "misdirected"
+    title = "The clinic has another name"
+    explanation = (
+        "The header Host names another host. The setting CLINIC_HOSTS says which names are the "
+        "clinic's; health is answered under any."
+    )
+    detail = (
+        "The clinic does not answer to the name in the header Host. Ask it by its own name, or "
+        "have that name added to its setting CLINIC_HOSTS. Nothing was changed."
+    )
+
+
+class CrossSite(Refusal):
+    """The page of another origin asks for a change."""
+
+    status = HTTPStatus.FORBIDDEN
+    slug = "cross-site"
+    title = "Sent by another site"
+    explanation = (
+        "A browser says (Sec-Fetch-Site, Origin) that a page of another site sent this, and only "
+        "the clinic's own may change anything. Programs that are no browsers send neither header."
+    )
+    detail = (
+        "This came from a web page of another site, which may not change anything here. Use the "
+        "clinic at its own address; a proxy in front of it must pass on the header Host. Nothing "
+        "was changed."
+    )
+
+
 def known_hosts(given: Collection[str], listening: str) -> KnowsHost:
     """Return the check of a Host header: by the names that are given, or by where we listen.
 
@@ -59,19 +92,19 @@ def known_hosts(given: Collection[str], listening: str) -> KnowsHost:
     return knows
 
 
-def refusal(scope: Scope, knows: KnowsHost) -> Problem | None:
+def refusal(scope: Scope, knows: KnowsHost) -> Refusal | None:
     """Return why a request is refused for whom it is sent to, or for whom it comes from."""
     by_name = headers_by_name(scope)
     try:
         host = header(scope, b"host") if b"host" in by_name else None
         if host is not None and not knows(host):
-            return misdirected()
+            return Misdirected()
         if scope["method"] in SAFE_METHODS or by_name.keys().isdisjoint(TELLING):
             return None
         site, origin = header(scope, b"sec-fetch-site"), header(scope, b"origin")
-    except Problem as problem:
-        return problem
-    return cross_site() if _is_cross_origin(host, origin, site) else None
+    except Refusal as repeated:
+        return repeated
+    return CrossSite() if _is_cross_origin(host, origin, site) else None
 
 
 def with_answer_headers(send: Send) -> Send:
@@ -90,25 +123,6 @@ def with_answer_headers(send: Send) -> Send:
         return send(message)
 
     return sending
-
-
-def misdirected() -> Problem:
-    """Return the refusal of a Host header that is none of the clinic's names."""
-    return Problem(
-        HTTPStatus.MISDIRECTED_REQUEST,
-        "The clinic does not answer to the name in the header Host. Ask it by its own name, or "
-        "have that name added to its setting CLINIC_HOSTS. Nothing was changed.",
-    )
-
-
-def cross_site() -> Problem:
-    """Return the refusal of a change that the page of another origin asks for."""
-    return Problem(
-        HTTPStatus.FORBIDDEN,
-        "This came from a web page of another site, which may not change anything here. Use the "
-        "clinic at its own address; a proxy in front of it must pass on the header Host. Nothing "
-        "was changed.",
-    )
 
 
 def _is_cross_origin(host: str | None, origin: str | None, site: str | None) -> bool:

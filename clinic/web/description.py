@@ -1,199 +1,131 @@
-"""What the HTTP API says of itself: each feature describes its operations beside its routes."""
+"""Everything that an endpoint may answer: its own answers, and the refusals that come to all."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import BaseModel
+from clinic.web.browsers import SAFE_METHODS, CrossSite, Misdirected
+from clinic.web.endpoints import Answer, Content, Endpoint, Header
+from clinic.web.headers import ListTooLong, RepeatedHeader, below
+from clinic.web.health import is_health
+from clinic.web.reading import (
+    BodyTooLarge,
+    EncodedBody,
+    MalformedBody,
+    QueryTooLong,
+    WrongMediaType,
+)
+from clinic.web.refusals import (
+    MEDIA_TYPE,
+    NoSuchAddress,
+    NoSuchMethod,
+    OurFault,
+    Refusal,
+    WrongFields,
+)
+from clinic.web.serving.refusals import (
+    Crowded,
+    HeadersTooLarge,
+    MalformedRequest,
+    RequestTooSlow,
+    Stopped,
+    UnknownMethod,
+    UnknownTransferCoding,
+)
 
-from clinic.web.headers import below
-from clinic.web.problems import MEDIA_TYPE, Problem, ProblemType, problem_details, refused
+EVERYWHERE: tuple[type[Refusal], ...] = (
+    MalformedRequest,
+    RepeatedHeader,
+    RequestTooSlow,
+    HeadersTooLarge,
+    ListTooLong,
+    UnknownTransferCoding,
+    OurFault,
+    Crowded,
+    Stopped,
+)
+# No endpoint answers these: a request with them has found none.
+NOWHERE: tuple[type[Refusal], ...] = (NoSuchAddress, NoSuchMethod, UnknownMethod)
 
-Schema = Mapping[str, Any]
+# What the headers of a refusal say.
+HEADERS = {
+    "Accept": "What may be sent instead.",
+    "Accept-Encoding": "What may be sent instead.",
+    "Connection": "The connection is closed.",
+    "Retry-After": "Seconds after which to send it again.",
+}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """A header of a request or of an answer; ``always`` says that it is never missing."""
+def refusals_of(endpoint: Endpoint[Any]) -> list[type[Refusal]]:
+    """Return all refusals that an endpoint may answer, its own first."""
+    found = [*endpoint.refusals]
+    if endpoint.body:
+        found += [MalformedBody, BodyTooLarge, WrongMediaType, EncodedBody]
+    if endpoint.body or endpoint.query:
+        found.append(WrongFields)
+    if endpoint.query:
+        found.append(QueryTooLong)
+    if endpoint.method not in SAFE_METHODS:
+        found.append(CrossSite)
+    if not is_health(endpoint.path):
+        found.append(Misdirected)
+    return [*found, *EVERYWHERE]
 
-    name: str
-    text: str
-    example: str
-    always: bool = True
-    pattern: str | None = None
 
-    def under(self, root_path: str) -> "Header":
-        """Return the header with an example whose paths are below another."""
-        return replace(self, example=below(root_path, self.example))
+def answers_of(endpoint: Endpoint[Any], root_path: str = "") -> list[Answer]:
+    """Return everything that an endpoint may answer, one answer a status.
 
-
-@dataclass(frozen=True)
-class Content:
-    """What a body may be: its form, and examples, each by a name that says what it is for.
-
-    The form is a model or dataclass that pydantic reads and writes, or a JSON Schema. ``many`` says
-    that it is a list of that form.
+    Links in the examples lead to where clients find the clinic: below ``root_path``.
     """
-
-    form: type[Any] | Schema
-    examples: Mapping[str, object]
-    many: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What an operation may answer; ``contents`` are by media type, none for no body."""
-
-    status: HTTPStatus
-    text: str
-    contents: Mapping[str, Content] = field(default_factory=dict)
-    headers: Sequence[Header] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Explained:
-    """A kind of problem, explained: what it means, and what to do about it.
-
-    ``example`` is one as it is answered. ``members`` is a model of the members that only this kind
-    has.
-    """
-
-    name: str
-    text: str
-    example: Problem
-    members: type[BaseModel] | None = None
-
-    @classmethod
-    def refusal(
-        cls,
-        kind: ProblemType,
-        error: Exception,
-        text: str,
-        members: type[BaseModel] | None = None,
-    ) -> "Explained":
-        """Return the explanation of a feature's own error, given one of them as an example."""
-        return cls(name=kind.name, text=text, example=refused(kind, error), members=members)
-
-    def under(self, root_path: str) -> "Explained":
-        """Return the problem of a clinic that clients find below a path."""
-        if "type" not in self.example.members:
-            return self
-        members = {**self.example.members, "type": f"{root_path}{self.example.members['type']}"}
-        return replace(self, example=self.example.having(members))
-
-    @property
-    def details(self) -> dict[str, object]:
-        """The example's JSON object."""
-        return problem_details(self.example)
-
-    @property
-    def schema_name(self) -> str:
-        """The name of its JSON Schema: ``slot-taken`` has ``SlotTakenProblem``."""
-        return self.name.title().replace("-", "") + "Problem"
-
-    @property
-    def heading(self) -> str:
-        """What to call it: its title, unless that is only the name of its status."""
-        if "type" in self.example.members:
-            return str(self.details["title"])
-        return self.name.replace("-", " ").capitalize()
-
-    @property
-    def headers(self) -> list[Header]:
-        """The headers that are answered with it."""
-        texts = {
-            "Accept": "What may be sent instead.",
-            "Accept-Encoding": "What may be sent instead.",
-            "Connection": "The connection is closed.",
-            "Retry-After": "Seconds after which to send it again.",
-        }
-        return [
-            Header(name=name, text=texts[name], example=value, always=False)
-            for name, value in self.example.headers.items()
-        ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Body:
-    """What a request's body has to be; the first of the media types is the usual one."""
-
-    media_types: Sequence[str]
-    content: Content
-
-
-@dataclass(frozen=True, kw_only=True)
-class Operation:
-    """A method on a path; ``name`` is its anchor in ``/docs``.
-
-    ``path_parameters`` and ``queries`` are examples: of the values in the path, and of whole
-    queries. ``problems`` are those of its own; see ``answers_of`` for those that come to all.
-    """
-
-    name: str
-    group: str
-    method: str
-    path: str
-    summary: str
-    text: str = ""
-    path_parameters: Mapping[str, object] = field(default_factory=dict)
-    query: type[BaseModel] | None = None
-    queries: Sequence[Mapping[str, str]] = ()
-    headers: Sequence[Header] = ()
-    body: Body | None = None
-    answers: Sequence[Answer]
-    problems: Sequence[Explained] = ()
-
-    def under(self, root_path: str) -> "Operation":
-        """Return the operation of a clinic that clients find below a path: its links lead there."""
-        if not root_path:
-            return self
-        return replace(
-            self,
-            answers=[
-                replace(answer, headers=[header.under(root_path) for header in answer.headers])
-                for answer in self.answers
-            ],
-            problems=[problem.under(root_path) for problem in self.problems],
-        )
-
-
-def merged(answers: Sequence[Answer]) -> list[Answer]:
-    """Return one answer a status, each with all that the given ones of that status may be."""
     by_status: defaultdict[HTTPStatus, list[Answer]] = defaultdict(list)
-    for answer in answers:
+    for answer in [*endpoint.answers, *_refusing(refusals_of(endpoint), root_path)]:
         by_status[answer.status].append(answer)
-    return [
-        Answer(
-            status=status,
-            text=" ".join(answer.text for answer in same),
-            contents={
-                name: content for answer in same for name, content in answer.contents.items()
-            },
-            headers=[header for answer in same for header in answer.headers],
-        )
-        for status, same in sorted(by_status.items())
-    ]
+    return [_merged(same, root_path) for _, same in sorted(by_status.items())]
 
 
-def answers_with(problems: Sequence[Explained]) -> list[Answer]:
-    """Return one answer a status, each with those problems that are of this status."""
-    by_status: defaultdict[HTTPStatus, list[Explained]] = defaultdict(list)
-    for problem in problems:
-        by_status[problem.example.status].append(problem)
+def schema_name(refusal: type[Refusal]) -> str:
+    """Return the name of a refusal's JSON Schema: ``time-taken`` has ``TimeTakenProblem``."""
+    return refusal.slug.title().replace("-", "") + "Problem"
+
+
+def _merged(answers: Sequence[Answer], root_path: str) -> Answer:
+    """Return one answer that may be whatever the given ones, of one status, may be."""
+    return Answer(
+        status=answers[0].status,
+        text=" ".join(answer.text for answer in answers),
+        contents={name: content for answer in answers for name, content in answer.contents.items()},
+        headers=[
+            replace(header, example=below(root_path, header.example))
+            for answer in answers
+            for header in answer.headers
+        ],
+    )
+
+
+def _refusing(refusals: Iterable[type[Refusal]], root_path: str) -> list[Answer]:
+    """Return one answer a status, each with the refusals of this status."""
+    by_status: defaultdict[HTTPStatus, list[type[Refusal]]] = defaultdict(list)
+    for refusal in refusals:
+        by_status[refusal.status].append(refusal)
     answers = []
     for status, same in by_status.items():
-        forms = [{"$ref": f"#/components/schemas/{one.schema_name}"} for one in same]
+        forms = [{"$ref": f"#/components/schemas/{schema_name(one)}"} for one in same]
+        examples = {one.slug: one.example() for one in same}
+        headers = {
+            name: Header(name=name, text=HEADERS[name], example=value, always=False)
+            for example in examples.values()
+            for name, value in example.headers.items()
+        }
         content = Content(
             forms[0] if len(forms) == 1 else {"anyOf": forms},
-            {one.name: one.details for one in same},
+            {slug: example.problem_details(root_path) for slug, example in examples.items()},
         )
-        headers = {header.name: header for one in same for header in one.headers}
         answers.append(
             Answer(
                 status=status,
-                text=" ".join(one.text.partition("\n")[0] for one in same),
+                text=" ".join(one.explanation for one in same),
                 contents={MEDIA_TYPE: content},
                 headers=list(headers.values()),
             )

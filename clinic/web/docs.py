@@ -1,13 +1,11 @@
 """The description over HTTP: ``/openapi.json`` for programs, ``/docs`` for people."""
 
 import base64
-import functools
 import hashlib
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -17,10 +15,9 @@ import anyio.to_thread
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from clinic.web.description import Answer, Content, Header, Operation
-from clinic.web.mishaps import NOWHERE, answers_of, problems_of
+from clinic.web.description import NOWHERE, answers_of, refusals_of
+from clinic.web.endpoints import Answer, Content, Endpoint, Header
 from clinic.web.openapi import OPENAPI_VERSION, openapi
 from clinic.web.reading import JSON
 
@@ -29,103 +26,67 @@ HTML = "text/html"
 HERE = "http://127.0.0.1:8000"
 FOLDER = Path(__file__).parent
 
-OPERATIONS = (
-    Operation(
-        name="openapi",
-        group="This description",
-        method="GET",
-        path="/openapi.json",
-        summary="Describe the API to programs",
-        answers=[
-            Answer(
-                status=HTTPStatus.OK,
-                text="An OpenAPI 3.1 document.",
-                contents={
-                    JSON: Content(
-                        {
-                            "type": "object",
-                            "required": ["openapi", "info", "paths"],
-                            "additionalProperties": True,
-                        },
-                        {
-                            "document": {
-                                "openapi": OPENAPI_VERSION,
-                                "info": {"title": "clinic", "version": "0.1.0"},
-                                "paths": {},
-                            }
-                        },
-                    )
-                },
-            )
-        ],
-    ),
-    Operation(
-        name="docs",
-        group="This description",
-        method="GET",
-        path="/docs",
-        summary="Describe the API to people",
-        answers=[
-            Answer(
-                status=HTTPStatus.OK,
-                text="This page.",
-                contents={HTML: Content({"type": "string"}, {"page": "<!doctype html>..."})},
-                headers=[
-                    Header(
-                        name="Content-Security-Policy",
-                        text="The page loads nothing and runs nothing.",
-                        example="default-src 'none'",
-                    )
-                ],
-            )
-        ],
-    ),
-)
 
+class Documents:
+    """The description of endpoints, for programs and for people; each made when first asked for."""
 
-def docs_routes(version: str, operations: Sequence[Operation]) -> list[Route]:
-    """Return the routes that describe the operations; their answers are made when asked for."""
-    style = (FOLDER / "docs.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; style-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
+    def __init__(self, version: str, endpoints: Sequence[Endpoint[Any]]) -> None:
+        self._version = version
+        self._endpoints = endpoints
+        self._style = (FOLDER / "docs.css").read_text(encoding="utf-8")
+        self._made: dict[tuple[str, str], bytes] = {}
+        self._making = anyio.Lock()
 
-    @functools.cache
-    def document(root_path: str) -> bytes:
-        described = openapi(version, operations, root_path)
+    @property
+    def policy(self) -> str:
+        """The page's Content-Security-Policy: nothing but its own style."""
+        digest = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
+        return (
+            f"default-src 'none'; style-src 'sha256-{digest}'; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+
+    async def document(self, root_path: str) -> bytes:
+        """Return the OpenAPI document."""
+        return await self._once("document", root_path, self._document)
+
+    async def page(self, root_path: str) -> bytes:
+        """Return the page."""
+        return await self._once("page", root_path, self._page)
+
+    async def _once(self, name: str, root_path: str, make: Callable[[str], bytes]) -> bytes:
+        # In a thread, because the first time takes 35 ms; one at a time, so that it stays the only.
+        async with self._making:
+            if (name, root_path) not in self._made:
+                made = await anyio.to_thread.run_sync(make, root_path)
+                self._made[name, root_path] = made
+            return self._made[name, root_path]
+
+    def _document(self, root_path: str) -> bytes:
+        described = openapi(self._version, self._endpoints, root_path)
         return json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
 
-    @functools.cache
-    def page(root_path: str) -> bytes:
-        return render(version, operations, root_path, style).encode()
-
-    made_once = anyio.Lock()
-
-    async def made(make: Callable[[str], bytes], request: Request) -> bytes:
-        # In a thread, because the first time takes 35 ms; one at a time, so that it stays the only.
-        async with made_once:
-            return await anyio.to_thread.run_sync(make, request.scope["root_path"])
-
-    async def for_programs(request: Request) -> Response:
-        return Response(await made(document, request), media_type=JSON)
-
-    async def for_people(request: Request) -> Response:
-        content = await made(page, request)
-        return Response(content, media_type=HTML, headers={"Content-Security-Policy": policy})
-
-    return [
-        Route(path + slash, endpoint)
-        for path, endpoint in (("/openapi.json", for_programs), ("/docs", for_people))
-        for slash in ("", "/")
-    ]
+    def _page(self, root_path: str) -> bytes:
+        return render(self._version, self._endpoints, root_path, self._style).encode()
 
 
-def render(version: str, operations: Sequence[Operation], root_path: str, style: str) -> str:
-    """Return the page, made of the document and of the operations that it describes."""
-    described = openapi(version, operations, root_path)
-    operations = [operation.under(root_path) for operation in operations]
+async def show_document(documents: Documents, request: Request) -> Response:
+    """Answer programs."""
+    return Response(await documents.document(request.scope["root_path"]), media_type=JSON)
+
+
+async def show_page(documents: Documents, request: Request) -> Response:
+    """Answer people."""
+    return Response(
+        await documents.page(request.scope["root_path"]),
+        media_type=HTML,
+        headers={"Content-Security-Policy": documents.policy},
+    )
+
+
+def render(version: str, endpoints: Sequence[Endpoint[Any]], root_path: str, style: str) -> str:
+    """Return the page, made of the document and of the endpoints that it describes."""
+    described = openapi(version, endpoints, root_path)
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -134,10 +95,10 @@ def render(version: str, operations: Sequence[Operation], root_path: str, style:
         lstrip_blocks=True,
     )
     environment.filters |= {"kind": kind, "shown": shown}
-    groups: dict[str, list[Operation]] = {}
-    for operation in operations:
-        groups.setdefault(operation.group, []).append(operation)
-    problems = {one.name: one for operation in operations for one in problems_of(operation)}
+    groups: dict[str, list[Endpoint[Any]]] = {}
+    for endpoint in endpoints:
+        groups.setdefault(endpoint.group, []).append(endpoint)
+    refusals = [*(found for one in endpoints for found in refusals_of(one)), *NOWHERE]
     return environment.get_template("docs.html").render(
         style=style,
         root_path=root_path,
@@ -145,22 +106,22 @@ def render(version: str, operations: Sequence[Operation], root_path: str, style:
         paths=described["paths"],
         schemas=described["components"]["schemas"],
         groups=groups,
-        answers_of=answers_of,
+        answers_of=partial(answers_of, root_path=root_path),
         curl=partial(curl, root_path=root_path),
-        problems=problems | {one.name: one for one in NOWHERE},
+        problems={one.slug: one.example() for one in refusals},
     )
 
 
-def curl(operation: Operation, root_path: str = "") -> str:
-    """Return a command that does an operation as its first example does."""
-    path = root_path + operation.path.format(**operation.path_parameters)
-    query = next((one for one in operation.queries if one), {})
+def curl(endpoint: Endpoint[Any], root_path: str = "") -> str:
+    """Return a command that asks an endpoint as its first example does."""
+    path = root_path + endpoint.path.format(**endpoint.ids)
+    query = next((one for one in endpoint.queries if one), {})
     words = ["curl", "-s", HERE + path + (f"?{urlencode(query)}" if query else "")]
-    if operation.method not in {"GET", "POST"}:
-        words += ["-X", operation.method]
-    if operation.body:
-        example = next(iter(operation.body.content.examples.values()))
-        words += ["-H", f"Content-Type: {operation.body.media_types[0]}"]
+    if endpoint.method not in {"GET", "POST"}:
+        words += ["-X", endpoint.method]
+    if endpoint.body:
+        example = next(iter(endpoint.body.content.examples.values()))
+        words += ["-H", f"Content-Type: {endpoint.body.media_types[0]}"]
         words += ["-d", json.dumps(example, ensure_ascii=False)]
     return shlex.join(words)
 
@@ -188,3 +149,59 @@ def kind(schema: Mapping[str, Any]) -> str:
         case {"minimum": least, "maximum": most}:
             word += f", {least} to {most}"
     return word
+
+
+ENDPOINTS: tuple[Endpoint[Documents], ...] = (
+    Endpoint(
+        method="GET",
+        path="/openapi.json",
+        handler=show_document,
+        name="openapi",
+        group="This description",
+        summary="Get the OpenAPI document",
+        text="The description of this API, for programs.",
+        answers=[
+            Answer(
+                text="An OpenAPI 3.1 document.",
+                contents={
+                    JSON: Content(
+                        {
+                            "type": "object",
+                            "required": ["openapi", "info", "paths"],
+                            "additionalProperties": True,
+                        },
+                        {
+                            "document": {
+                                "openapi": OPENAPI_VERSION,
+                                "info": {"title": "clinic", "version": "0.1.0"},
+                                "paths": {},
+                            }
+                        },
+                    )
+                },
+            )
+        ],
+    ),
+    Endpoint(
+        method="GET",
+        path="/docs",
+        handler=show_page,
+        name="docs",
+        group="This description",
+        summary="Get this page",
+        text="The description of this API, for people.",
+        answers=[
+            Answer(
+                text="This page.",
+                contents={HTML: Content({"type": "string"}, {"page": "<!doctype html>..."})},
+                headers=[
+                    Header(
+                        name="Content-Security-Policy",
+                        text="The page loads nothing and runs nothing.",
+                        example="default-src 'none'",
+                    )
+                ],
+            )
+        ],
+    ),
+)

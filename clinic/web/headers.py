@@ -3,10 +3,11 @@
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Self
 
 from starlette.types import Scope
 
-from clinic.web.problems import Problem
+from clinic.web.refusals import Refusal
 
 # Browsers send an Accept of some 200 bytes. To read a list takes 1 us for each of its members.
 LONGEST_LIST_BYTES = 4 * 1024
@@ -19,6 +20,54 @@ BY_NAME = "clinic.headers"
 PATH = re.compile("(?:^|<)(?=/)")
 
 
+class RepeatedHeader(Refusal):
+    """A header that may stand only once stands there again."""
+
+    status = HTTPStatus.BAD_REQUEST
+    slug = "repeated-header"
+    title = "A header is repeated"
+    explanation = (
+        "A header that is no list stands there more than once: which is meant is not clear."
+    )
+
+    def __init__(self, name: bytes) -> None:
+        super().__init__(
+            f"The header {_spelt(name)} stands there more than once. Nothing was changed."
+        )
+
+    @classmethod
+    def example(cls) -> Self:
+        """Return the refusal of two Content-Types."""
+        return cls(b"content-type")
+
+
+class ListTooLong(Refusal):
+    """A header is longer than any that makes sense."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    slug = "list-too-long"
+    title = "A header is too long"
+    explanation = (
+        "A header that is a list, Accept say, is longer than any client has a use for: keep it "
+        f"below {LONGEST_LIST_BYTES // 1024} KiB."
+    )
+
+    def __init__(self, name: bytes) -> None:
+        super().__init__(
+            f"The header {_spelt(name)} is longer than {LONGEST_LIST_BYTES // 1024} KiB. "
+            "Nothing was changed."
+        )
+
+    @classmethod
+    def example(cls) -> Self:
+        """Return the refusal of an Accept."""
+        return cls(b"accept")
+
+
+def _spelt(name: bytes) -> str:
+    return name.decode("ascii").title()
+
+
 def header(scope: Scope, name: bytes) -> str | None:
     """Return the value of a header that is no list, or None; ``name`` is in lower case.
 
@@ -26,7 +75,7 @@ def header(scope: Scope, name: bytes) -> str | None:
     for three headers that is a twentieth of what booking takes (benchmarks/README.md).
 
     Raises:
-        Problem: it stands in more than one line, and another reader might take another one.
+        RepeatedHeader: it stands in more than one line, and another reader might take another.
     """
     by_name = headers_by_name(scope)
     value = by_name.get(name)
@@ -34,7 +83,7 @@ def header(scope: Scope, name: bytes) -> str | None:
         return None
     lines = scope["headers"]
     if len(by_name) < len(lines) and [one for one, _ in lines].count(name) > 1:
-        raise more_than_once(name)
+        raise RepeatedHeader(name)
     return str(value, "latin-1")
 
 
@@ -44,7 +93,7 @@ def header_list(scope: Scope, name: bytes) -> str | None:
     See RFC 9110, 5.3: several lines of it mean the same as one.
 
     Raises:
-        Problem: it is longer than any list that makes sense.
+        ListTooLong: it is longer than any list that makes sense.
     """
     by_name = headers_by_name(scope)
     value = by_name.get(name)
@@ -54,7 +103,7 @@ def header_list(scope: Scope, name: bytes) -> str | None:
     if len(by_name) < len(lines):
         value = b", ".join([value for one, value in lines if one == name])
     if len(value) > LONGEST_LIST_BYTES:
-        raise list_too_long(name)
+        raise ListTooLong(name)
     return str(value, "latin-1")
 
 
@@ -64,27 +113,6 @@ def headers_by_name(scope: Scope) -> dict[bytes, bytes]:
     if by_name is None:
         by_name = scope[BY_NAME] = dict(scope["headers"])
     return by_name
-
-
-def more_than_once(name: bytes) -> Problem:
-    """Return the refusal of a header that may stand only once, and stands there again."""
-    return Problem(
-        HTTPStatus.BAD_REQUEST,
-        f"The header {_spelt(name)} stands there more than once. Nothing was changed.",
-    )
-
-
-def list_too_long(name: bytes) -> Problem:
-    """Return the refusal of a header that is longer than any that makes sense."""
-    return Problem(
-        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-        f"The header {_spelt(name)} is longer than {LONGEST_LIST_BYTES // 1024} KiB. "
-        "Nothing was changed.",
-    )
-
-
-def _spelt(name: bytes) -> str:
-    return name.decode("ascii").title()
 
 
 def below(root_path: str, links: str) -> str:

@@ -6,9 +6,8 @@ from http import HTTPStatus
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
-from clinic.web.description import Answer, Content, Operation
+from clinic.web.endpoints import Answer, Content, Endpoint
 from clinic.web.reading import JSON
 
 PATHS = ("/health/live", "/health/ready")
@@ -27,29 +26,21 @@ def is_health(path: str) -> bool:
     return path.removesuffix("/") in PATHS
 
 
-def health_routes(look: Callable[[], Awaitable[Health]]) -> list[Route]:
-    """Return the routes for orchestrators.
+Look = Callable[[], Awaitable[Health]]
 
-    Alive means that the event loop turns; restart what is not. Ready means that requests, or
-    deliveries, are served; send no traffic to what is not. A part that is down while the whole is
-    of use leaves the process ready, but ``degraded``.
-    """
 
-    async def live(_request: Request) -> Response:
-        return JSONResponse({"status": "live"})
+async def live(_look: Look, _request: Request) -> Response:
+    """Answer whether the event loop turns; an orchestrator restarts what does not."""
+    return JSONResponse({"status": "live"})
 
-    async def ready(_request: Request) -> Response:
-        health = await look()
-        whole = all(state == "up" for state in health.parts.values())
-        status = "unavailable" if not health.ready else "ready" if whole else "degraded"
-        code = HTTPStatus.OK if health.ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return JSONResponse({"status": status, "parts": dict(health.parts)}, code)
 
-    return [
-        Route(path + slash, endpoint)
-        for path, endpoint in zip(PATHS, (live, ready), strict=True)
-        for slash in ("", "/")
-    ]
+async def ready(look: Look, _request: Request) -> Response:
+    """Answer whether requests, or deliveries, are served; a part that is down only degrades."""
+    health = await look()
+    whole = all(state == "up" for state in health.parts.values())
+    status = "unavailable" if not health.ready else "ready" if whole else "degraded"
+    code = HTTPStatus.OK if health.ready else HTTPStatus.SERVICE_UNAVAILABLE
+    return JSONResponse({"status": status, "parts": dict(health.parts)}, code)
 
 
 LIVE = {
@@ -75,39 +66,41 @@ def _ready(status: HTTPStatus, text: str, example: Mapping[str, object]) -> Answ
     return Answer(status=status, text=text, contents={JSON: Content(READY, {"health": example})})
 
 
-OPERATIONS = (
-    Operation(
-        name="live",
-        group="Health",
+ENDPOINTS: tuple[Endpoint[Look], ...] = (
+    Endpoint(
         method="GET",
         path="/health/live",
-        summary="Is the process alive?",
-        text="For orchestrators: restart what is not.",
+        handler=live,
+        name="live",
+        group="Health",
+        summary="Check that the process is alive",
+        text="For orchestrators: restart a process that does not answer.",
         answers=[
             Answer(
                 status=HTTPStatus.OK,
-                text="It is.",
+                text="It is alive.",
                 contents={JSON: Content(LIVE, {"live": {"status": "live"}})},
             )
         ],
     ),
-    Operation(
-        name="ready",
-        group="Health",
+    Endpoint(
         method="GET",
         path="/health/ready",
-        summary="Is the process of use?",
-        text="For orchestrators: send no requests to what is not. Degraded is of use, with a part "
-        "that is down.",
+        handler=ready,
+        name="ready",
+        group="Health",
+        summary="Check that the process can serve requests",
+        text="For orchestrators: send requests only to a process that is ready or degraded. A "
+        "degraded one serves requests, though one of its parts is down.",
         answers=[
             _ready(
                 HTTPStatus.OK,
-                "It is.",
+                "It can.",
                 {"status": "ready", "parts": {"http": "up", "relay": "up", "database": "up"}},
             ),
             _ready(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                "It is not.",
+                "It cannot.",
                 {"status": "unavailable", "parts": {"http": "up", "database": "down"}},
             ),
         ],

@@ -6,8 +6,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
-from clinic.web.description import Answer, Content, Explained, Header, Operation, Schema
-from clinic.web.mishaps import answers_of, problems_of
+from clinic.web.description import answers_of, refusals_of, schema_name
+from clinic.web.endpoints import Answer, Content, Endpoint, Header, Schema
+from clinic.web.refusals import Refusal
 
 OPENAPI_VERSION = "3.1.1"
 REFERENCE = "#/components/schemas/{model}"
@@ -26,10 +27,10 @@ class _Untitled(GenerateJsonSchema):
 
 
 class _Schemas:
-    """The JSON Schemas of all models that operations use."""
+    """The JSON Schemas of all models that endpoints use."""
 
-    def __init__(self, operations: Sequence[Operation]) -> None:
-        wanted = dict.fromkeys(used for one in operations for used in _models_of(one))
+    def __init__(self, endpoints: Sequence[Endpoint[Any]]) -> None:
+        wanted = dict.fromkeys(used for one in endpoints for used in _models_of(one))
         references, found = TypeAdapter.json_schemas(
             [(_full_name(model), mode, TypeAdapter(model)) for model, mode in wanted],
             ref_template=REFERENCE,
@@ -67,22 +68,22 @@ class _Schemas:
             yield name, forms[0], name in schema.get("required", ())
 
 
-def openapi(version: str, operations: Sequence[Operation], root_path: str = "") -> dict[str, Any]:
-    """Return the document that describes the operations, as clients find them below a path."""
-    operations = [operation.under(root_path) for operation in operations]
-    schemas = _Schemas(operations)
-    problems = {problem.name: problem for one in operations for problem in problems_of(one)}
-    for problem in problems.values():
-        schemas.components[problem.schema_name] = _problem(problem, schemas)
+def openapi(
+    version: str, endpoints: Sequence[Endpoint[Any]], root_path: str = ""
+) -> dict[str, Any]:
+    """Return the document that describes the endpoints, as clients find them below a path."""
+    schemas = _Schemas(endpoints)
+    for refusal in dict.fromkeys(found for one in endpoints for found in refusals_of(one)):
+        schemas.components[schema_name(refusal)] = _problem(refusal, root_path, schemas)
     paths: dict[str, dict[str, Any]] = {}
-    for operation in operations:
-        described = _operation(operation, schemas)
-        paths.setdefault(operation.path, {})[operation.method.lower()] = described
+    for endpoint in endpoints:
+        described = _operation(endpoint, root_path, schemas)
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = described
     return {
         "openapi": OPENAPI_VERSION,
         "info": {"title": "clinic", "version": version, "description": TEXT},
         "servers": [{"url": root_path or "/"}],
-        "tags": [{"name": name} for name in dict.fromkeys(one.group for one in operations)],
+        "tags": [{"name": name} for name in dict.fromkeys(one.group for one in endpoints)],
         "paths": paths,
         "components": {"schemas": dict(sorted(schemas.components.items()))},
     }
@@ -92,10 +93,10 @@ def _full_name(model: type[Any]) -> str:
     return f"{model.__module__}.{model.__qualname__}"
 
 
-def _models_of(operation: Operation) -> Iterator[tuple[type[Any], JsonSchemaMode]]:
-    if operation.body and not isinstance(operation.body.content.form, Mapping):
-        yield operation.body.content.form, "validation"
-    for answer in operation.answers:
+def _models_of(endpoint: Endpoint[Any]) -> Iterator[tuple[type[Any], JsonSchemaMode]]:
+    if endpoint.body and not isinstance(endpoint.body.content.form, Mapping):
+        yield endpoint.body.content.form, "validation"
+    for answer in endpoint.answers:
         for content in answer.contents.values():
             if not isinstance(content.form, Mapping):
                 yield content.form, "serialization"
@@ -107,12 +108,12 @@ def _spoken(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {**schema, "description": " ".join(text.replace("``", "`").split())}
 
 
-def _problem(problem: Explained, schemas: _Schemas) -> dict[str, Any]:
-    """Return a problem's schema, whole: generators of clients drop what they cannot merge."""
-    members = schemas.members(problem.members) if problem.members else {}
-    details = problem.details
+def _problem(refusal: type[Refusal], root_path: str, schemas: _Schemas) -> dict[str, Any]:
+    """Return a refusal's schema, whole: generators of clients drop what they cannot merge."""
+    members = schemas.members(refusal.Members) if refusal.Members else {}
+    details = refusal.example().problem_details(root_path)
     return {
-        "description": problem.text,
+        "description": refusal.explanation,
         "type": "object",
         "properties": {
             "type": {"type": "string", "const": details["type"]},
@@ -126,39 +127,40 @@ def _problem(problem: Explained, schemas: _Schemas) -> dict[str, Any]:
     }
 
 
-def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
+def _operation(endpoint: Endpoint[Any], root_path: str, schemas: _Schemas) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "operationId": operation.name,
-        "tags": [operation.group],
-        "summary": operation.summary,
-        "description": operation.text,
-        "parameters": list(_parameters(operation, schemas)),
+        "operationId": endpoint.name,
+        "tags": [endpoint.group],
+        "summary": endpoint.summary,
+        "description": endpoint.text,
+        "parameters": list(_parameters(endpoint, schemas)),
         "responses": {
-            str(int(answer.status)): _response(answer, schemas) for answer in answers_of(operation)
+            str(int(answer.status)): _response(answer, schemas)
+            for answer in answers_of(endpoint, root_path)
         },
     }
-    if operation.body:
-        content = _content(operation.body.content, schemas)
+    if endpoint.body:
+        content = _content(endpoint.body.content, schemas)
         described["requestBody"] = {
             "required": True,
-            "content": dict.fromkeys(operation.body.media_types, content),
+            "content": dict.fromkeys(endpoint.body.media_types, content),
         }
     return described
 
 
-def _parameters(operation: Operation, schemas: _Schemas) -> Iterator[dict[str, Any]]:
-    for name, value in operation.path_parameters.items():
+def _parameters(endpoint: Endpoint[Any], schemas: _Schemas) -> Iterator[dict[str, Any]]:
+    for name, value in endpoint.ids.items():
         kind = {"type": "integer", "minimum": 1} if isinstance(value, int) else {"type": "string"}
         yield {"name": name, "in": "path", "required": True, "schema": kind, "example": value}
-    if operation.query:
-        examples = {name: value for query in operation.queries for name, value in query.items()}
-        for name, schema, required in schemas.parameters(operation.query):
+    if endpoint.query:
+        examples = {name: value for query in endpoint.queries for name, value in query.items()}
+        for name, schema, required in schemas.parameters(endpoint.query):
             parameter = {"name": name, "in": "query", "required": required, "schema": schema}
             if name in examples:
                 number = schema.get("type") == "integer"
                 parameter["example"] = int(examples[name]) if number else examples[name]
             yield parameter
-    for header in operation.headers:
+    for header in endpoint.headers:
         yield {"name": header.name, "in": "header", **_header(header)}
 
 

@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError, from_json
 from starlette.requests import Request
 
 from clinic.web.headers import header, header_list
-from clinic.web.problems import Problem, invalid, wrong_fields
+from clinic.web.refusals import CLOSES, Refusal, WrongFields, wrong_fields
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -43,6 +43,86 @@ LONGEST_QUERY_BYTES = 8 * 1024
 MOST_PARAMETERS = 50
 
 JSON = "application/json"
+PLAIN = {"Accept-Encoding": "identity"}
+
+
+class BodyTooLarge(Refusal):
+    """The body is larger than any that makes sense."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    slug = "body-too-large"
+    title = "The body is too large"
+    explanation = (
+        f"The body is larger than {LARGEST_BODY_BYTES // 1024} KiB. The connection is closed."
+    )
+    detail = f"The body is larger than {LARGEST_BODY_BYTES // 1024} KiB. Nothing was stored."
+    headers = CLOSES
+
+
+class MalformedBody(Refusal):
+    """The body is not what a request has."""
+
+    status = HTTPStatus.BAD_REQUEST
+    slug = "malformed-body"
+    title = "The body is malformed"
+    explanation = "The body is not JSON, not in UTF-8, or has thousands of lists and objects in it."
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The body {what}. Nothing was stored.")
+
+    @classmethod
+    def example(cls) -> Self:
+        """Return the refusal of a text."""
+        return cls("is not JSON in UTF-8: expected value at line 1 column 1")
+
+
+class WrongMediaType(Refusal):
+    """The body is not said to be JSON."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    slug = "wrong-media-type"
+    title = "The media type is wrong"
+    explanation = (
+        "The header Content-Type must be there, and say that the body is JSON: a browser sends "
+        "that for the page of another site only if it may."
+    )
+
+    def __init__(self, media_types: Sequence[str]) -> None:
+        super().__init__(
+            f"Send JSON, with the header Content-Type: {media_types[0]}. Nothing was changed."
+        )
+        self.headers = {"Accept": ", ".join(media_types)}
+
+    @classmethod
+    def example(cls) -> Self:
+        """Return the refusal where JSON is taken."""
+        return cls([JSON])
+
+
+class EncodedBody(Refusal):
+    """The body is compressed, or encoded in another way."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    slug = "encoded-body"
+    title = "The body is encoded"
+    explanation = (
+        "The header Content-Encoding says that the body is compressed, or encoded in another way."
+    )
+    detail = (
+        "Send the body as it is, neither compressed nor encoded, without Content-Encoding. "
+        "Nothing was changed."
+    )
+    headers = PLAIN
+
+
+class QueryTooLong(Refusal):
+    """The query is longer than any that makes sense."""
+
+    status = HTTPStatus.REQUEST_URI_TOO_LONG
+    slug = "query-too-long"
+    title = "The query is too long"
+    explanation = f"The query is too long: keep it below {LONGEST_QUERY_BYTES // 1024} KiB."
+    detail = f"The query is longer than {LONGEST_QUERY_BYTES // 1024} KiB."
 
 
 def read_day(value: object) -> object:
@@ -86,7 +166,7 @@ class DayRange(BaseModel):
         """Return what a request's query says.
 
         Raises:
-            Problem: it has parameters that mean nothing here, or one twice.
+            Refusal: it has parameters that mean nothing here, or one twice.
             ValidationError: it names every parameter that is wrong.
         """
         return cls.model_validate(read_query(request, names_of(cls)))
@@ -100,25 +180,20 @@ async def read_json_object(
     Of a field that stands twice in it, the last counts.
 
     Raises:
-        Problem: the body is too large (not all of it is read then), compressed, of another media
+        Refusal: the body is too large (not all of it is read then), compressed, of another media
             type or of none, or no JSON object in UTF-8.
     """
     body = await _read_body(request)
     _require(request, media_types)
     if len(body) > MOST_BRACKETS and body.count(b"[") + body.count(b"{") > MOST_BRACKETS:
-        raise Problem(
-            HTTPStatus.BAD_REQUEST,
-            "The body has more lists and objects in it than any request has. Nothing was stored.",
-        )
+        raise MalformedBody("has more lists and objects in it than any request has")
     try:
         # Refuses NaN and Infinity, bytes that are no UTF-8, lone surrogates, endless nesting.
         sent = from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise Problem(
-            HTTPStatus.BAD_REQUEST, f"The body is not JSON in UTF-8: {error}. Nothing was stored."
-        ) from None
+        raise MalformedBody(f"is not JSON in UTF-8: {error}") from None
     if not isinstance(sent, dict):
-        raise invalid([{"pointer": "#", "detail": "must be a JSON object"}])
+        raise WrongFields([{"pointer": "#", "detail": "must be a JSON object"}])
     return sent
 
 
@@ -134,7 +209,7 @@ def read_fields(
     takes 7 us for each: a client may send any number of them, named in any way.
 
     Raises:
-        Problem: it names every field that is wrong.
+        WrongFields: it names every field that is wrong.
     """
     if not errors and len(sent) <= MOST_FIELDS:
         try:
@@ -150,9 +225,9 @@ def read_fields(
     try:
         found = model.model_validate(sent, context=context)
     except ValidationError as error:
-        raise invalid([*wrong_fields(error), *errors]) from None
+        raise WrongFields([*wrong_fields(error), *errors]) from None
     if errors:
-        raise invalid(errors)
+        raise WrongFields(errors)
     return found
 
 
@@ -171,14 +246,14 @@ def read_query(request: Request, known: Mapping[str, None]) -> dict[str, str]:
     """Return the query parameters.
 
     Raises:
-        Problem: the query is too long, or a parameter is unknown (to pass over a misspelt one would
+        Refusal: the query is too long, or a parameter is unknown (to pass over a misspelt one would
             give a wrong answer) or stands twice.
     """
     query: bytes = request.scope["query_string"]
     if len(query) > LONGEST_QUERY_BYTES:
-        raise query_too_long()
+        raise QueryTooLong
     if query.count(b"&") >= MOST_PARAMETERS:
-        raise invalid([_unknown_parameters(known)])
+        raise WrongFields([_unknown_parameters(known)])
     names = [name for name, _ in request.query_params.multi_items()]
     errors = []
     if any(name not in known for name in names):
@@ -189,16 +264,8 @@ def read_query(request: Request, known: Mapping[str, None]) -> dict[str, str]:
         if names.count(name) > 1
     ]
     if errors:
-        raise invalid(errors)
+        raise WrongFields(errors)
     return dict(request.query_params)
-
-
-def query_too_long() -> Problem:
-    """Return the refusal of a query that is longer than any that makes sense."""
-    return Problem(
-        HTTPStatus.REQUEST_URI_TOO_LONG,
-        f"The query is longer than {LONGEST_QUERY_BYTES // 1024} KiB.",
-    )
 
 
 def _unknown_parameters(known: Mapping[str, None]) -> dict[str, str]:
@@ -217,29 +284,10 @@ def _require(request: Request, media_types: Sequence[str]) -> None:
         content_type not in media_types
         and content_type.partition(";")[0].strip().lower() not in media_types
     ):
-        raise wrong_media_type(media_types)
+        raise WrongMediaType(media_types)
     codings = header_list(request.scope, b"content-encoding")
     if codings and set(codings.replace(",", " ").lower().split()) - {"identity"}:
-        raise encoded_body()
-
-
-def wrong_media_type(media_types: Sequence[str]) -> Problem:
-    """Return the refusal of a body that is not said to be JSON."""
-    return Problem(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        f"Send JSON, with the header Content-Type: {media_types[0]}. Nothing was changed.",
-        headers={"Accept": ", ".join(media_types)},
-    )
-
-
-def encoded_body() -> Problem:
-    """Return the refusal of a body that is compressed, or encoded in another way."""
-    return Problem(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        "Send the body as it is, neither compressed nor encoded, without Content-Encoding. "
-        "Nothing was changed.",
-        headers={"Accept-Encoding": "identity"},
-    )
+        raise EncodedBody
 
 
 async def _read_body(request: Request) -> bytes:
@@ -248,7 +296,7 @@ async def _read_body(request: Request) -> bytes:
     if announced > LARGEST_BODY_BYTES and (
         announced > MOST_DISCARDED_BYTES or header(request.scope, b"expect") is not None
     ):
-        raise too_large()
+        raise BodyTooLarge
     body = bytearray()
     read = 0
     async for chunk in request.stream():
@@ -258,14 +306,5 @@ async def _read_body(request: Request) -> bytes:
         elif read > MOST_DISCARDED_BYTES:
             break
     if read > LARGEST_BODY_BYTES:
-        raise too_large()
+        raise BodyTooLarge
     return bytes(body)
-
-
-def too_large() -> Problem:
-    """Return the refusal of a body that is larger than any that makes sense."""
-    return Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"The body is larger than {LARGEST_BODY_BYTES // 1024} KiB. Nothing was stored.",
-        headers={"Connection": "close"},
-    )

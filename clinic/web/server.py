@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -13,7 +13,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from clinic.supervisor import Lifecycle
-from clinic.web.health import is_health
 from clinic.web.serving.connection import Connection
 from clinic.web.serving.crowd import Crowd
 from clinic.web.serving.limits import RESERVED_DESCRIPTORS, Limits, allow_descriptors
@@ -44,8 +43,8 @@ class HttpServer:
     listener: socket.socket
     grace_seconds: float
     limits: Limits = field(default_factory=Limits)
-    goes_first: Callable[[str], bool] = is_health
-    """Tells of a path whether it is answered although no place is left."""
+    root_path: str = ""
+    """What the path begins with for clients behind a proxy, such as ``/clinic``."""
 
     async def run(self, lifecycle: Lifecycle) -> None:
         """Serve until asked to stop, then answer the requests in hand; a service."""
@@ -102,7 +101,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._lifecycle = lifecycle
         self._listener = service.listener
-        self._goes_first = service.goes_first
+        self._root_path = service.root_path
         limits = _affordable(service.limits)
         self._crowd = Crowd(limits, self.server_state, self._close_door)
         self._open = False
@@ -110,7 +109,7 @@ class _Server(uvicorn.Server):
         config.http = cast("Any", self._connection)
 
     def _connection(self, **_given: Any) -> Connection:
-        return Connection(self._crowd, self.config.loaded_app, self._goes_first)
+        return Connection(self._crowd, self.config.loaded_app, self._root_path)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""

@@ -15,7 +15,7 @@ from clinic.appointments.availability import (
     MOST_CONFLICTS,
     OFFERS,
     OpeningHours,
-    SlotTaken,
+    TimeTaken,
     free_times,
 )
 from clinic.appointments.queries import Gap, Limits, select_conflicts
@@ -165,9 +165,9 @@ async def test_conflicts_are_named_up_to_a_bound_and_a_repeated_booking_is_still
         )
         late = booking(patient_name="z", override=True, reason="r")
         there = await desk.book(late)
-        with pytest.raises(SlotTaken) as refused:
+        with pytest.raises(TimeTaken) as refused:
             await desk.book(booking(patient_name="other"))
-        assert len(refused.value.in_the_way) == MOST_CONFLICTS
+        assert len(refused.value.conflicts) == MOST_CONFLICTS
         again = await desk.book(booking(patient_name="z"))
     assert (again.appointment_id, again.created) == (there.appointment_id, False)
 
@@ -194,8 +194,8 @@ async def test_a_crowd_that_wants_one_taken_time_is_answered_together(database: 
         found = await outcomes(
             *(desk.book(booking(patient_name=f"crowd {number}")) for number in range(40))
         )
-        assert {type(one) for one in found} == {SlotTaken}
-        assert all([one.id for one in each.in_the_way] == [there.appointment_id] for each in found)
+        assert {type(one) for one in found} == {TimeTaken}
+        assert all([one.id for one in each.conflicts] == [there.appointment_id] for each in found)
         # At most three for each batch that is written: 20, 10, 5 ...
         assert looking.looks < 20
         # Those who leave take nobody along.
@@ -204,4 +204,4 @@ async def test_a_crowd_that_wants_one_taken_time_is_answered_together(database: 
             await asyncio.sleep(0)
             one.cancel()
         found = await outcomes(*crowd)
-    assert [type(one) for one in found[15:]] == [SlotTaken] * 5
+    assert [type(one) for one in found[15:]] == [TimeTaken] * 5

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import pytest
 
 from clinic.appointments.appointment import Appointment, NewAppointment
-from clinic.appointments.availability import SlotTaken
+from clinic.appointments.availability import TimeTaken
 from clinic.appointments.booking import Confirmation
 from clinic.appointments.desk import Desk
 from clinic.appointments.idempotency import IdempotencyKey, KeyReused
@@ -172,14 +172,14 @@ async def test_neighbours_are_each_judged_for_themselves(database: Database) -> 
         )
     free, taken, again, same_key, reused, over, late = found
     assert free.created
-    assert isinstance(taken, SlotTaken)
-    assert taken.in_the_way[0].id == there.appointment_id
+    assert isinstance(taken, TimeTaken)
+    assert taken.conflicts[0].id == there.appointment_id
     assert again == Confirmation(there.appointment_id, created=False)
     assert same_key == keyed
     assert isinstance(reused, KeyReused)
     assert over.created
-    assert isinstance(late, SlotTaken)
-    assert [one.id for one in late.in_the_way] == [free.appointment_id]
+    assert isinstance(late, TimeTaken)
+    assert [one.id for one in late.conflicts] == [free.appointment_id]
     assert len(await told(database)) == 4
 
 
@@ -195,7 +195,7 @@ async def test_one_that_the_schema_refuses_fails_alone(database: Database) -> No
             *others(desk, 4),
         )
         assert (await come(desk, booking(office_number="c"))).created
-    kinds = [Confirmation, StatementRefused, Confirmation, SlotTaken]
+    kinds = [Confirmation, StatementRefused, Confirmation, TimeTaken]
     assert [type(one) for one in found[:4]] == kinds
     assert await rows(
         database, "select office_number from appointment where office_number < 'd' order by 1"
@@ -358,14 +358,14 @@ async def test_on_postgresql_conflicts_are_found_by_index_whatever_the_statistic
         async with writing(desk):
             made = await desk.book(booking(**full))
             assert not (await desk.book(booking(**full))).created
-            with pytest.raises(SlotTaken):
+            with pytest.raises(TimeTaken):
                 await desk.book(taken)
-            with pytest.raises(SlotTaken):
+            with pytest.raises(TimeTaken):
                 await come(desk, taken, "k")
             over = booking(**full, date_time="2030-01-01T00:05:00", override=True, reason="r")
             await desk.book(over)
             move = Change.read({"date_time": "2030-01-02T00:00:00"}, ZONE).wanted()
-            with pytest.raises(SlotTaken):
+            with pytest.raises(TimeTaken):
                 await desk.change(made.appointment_id, move, lambda _: True)
         after = await fetched(database)
     assert after["all_of_it"] == there["all_of_it"]
@@ -460,7 +460,7 @@ async def test_bookings_that_cross_over_several_processes_are_all_answered(
                     dice.shuffle(bodies)
                     waiting += [come(desk, body) for body in bodies]
                 found = await outcomes(*waiting)
-                assert {type(one) for one in found} == {Confirmation, SlotTaken}
+                assert {type(one) for one in found} == {Confirmation, TimeTaken}
                 made = [one.appointment_id for one in confirmed(found) if one.created]
                 assert len(made) == len(set(made)) >= 3
     assert await rows(database, OVERLAPS) == []
@@ -484,8 +484,8 @@ async def test_changes_that_cross_are_all_answered(two: list[Desk], database: Da
                 ]
             )
         )
-        assert [type(one) for one in found] == [SlotTaken, SlotTaken]
-        assert [[one.id for one in error.in_the_way] for error in found] == [[ids[1]], [ids[0]]]
+        assert [type(one) for one in found] == [TimeTaken, TimeTaken]
+        assert [[one.id for one in error.conflicts] for error in found] == [[ids[1]], [ids[0]]]
         assert time.monotonic() - began < DEADLOCK_SECONDS
     assert len(await told(database)) == 2
 
@@ -526,7 +526,7 @@ async def test_of_many_that_wait_to_move_to_one_time_one_does(
             raise ZeroDivisionError
     began = time.monotonic()
     found = await outcomes(*moving)
-    assert Counter(type(one) for one in found) == {Appointment: 1, SlotTaken: 23}
+    assert Counter(type(one) for one in found) == {Appointment: 1, TimeTaken: 23}
     assert time.monotonic() - began < DEADLOCK_SECONDS
     changed = {event["subject"] for event in (await told(database))[24:]}
     assert changed == {f"appointment/{one.id}" for one in found if isinstance(one, Appointment)}
@@ -561,8 +561,8 @@ async def test_an_override_that_comes_just_before_refuses_a_booking_on_its_way(
                 over = await other.book(booking(patient_name="b", override=True, reason="r"))
                 assert not waiting.done()
             (refused,) = await outcomes(waiting)
-        assert isinstance(refused, SlotTaken)
-        assert [one.id for one in refused.in_the_way] == [over.appointment_id]
+        assert isinstance(refused, TimeTaken)
+        assert [one.id for one in refused.conflicts] == [over.appointment_id]
 
 
 async def test_no_offer_runs_into_what_begins_at_the_horizon(database: Database) -> None:
@@ -584,6 +584,6 @@ async def test_no_offer_runs_into_what_begins_at_the_horizon(database: Database)
                 for day, begins, minutes in taken
             )
         )
-        with pytest.raises(SlotTaken) as refused:
+        with pytest.raises(TimeTaken) as refused:
             await desk.book(booking(date_time="2027-01-01T10:00:00", duration_minutes=60))
     assert refused.value.members["free_times"] == []

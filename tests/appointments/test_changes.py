@@ -33,7 +33,7 @@ def told(clinic: ClinicProcess, path: str) -> list[tuple[str, int]]:
     ]
 
 
-def test_a_taken_time_is_refused_with_what_is_in_the_way_and_free_times(
+def test_a_taken_time_is_refused_with_conflicts_and_free_times(
     clinic: ClinicProcess,
 ) -> None:
     sent = fresh(doctor_name="Доктор Ли")
@@ -42,8 +42,8 @@ def test_a_taken_time_is_refused_with_what_is_in_the_way_and_free_times(
     clinic.http.post("/appointment", json=sent | {"date_time": "2025-12-01T16:00:00"})
     answer = clinic.http.post("/appointment", json=later)
     problem = refused(answer, 409)
-    assert problem["type"] == "/docs#slot-taken"
-    assert problem["in_the_way"] == [
+    assert problem["type"] == "/docs#time-taken"
+    assert problem["conflicts"] == [
         {
             "id": first,
             "office_number": sent["office_number"],
@@ -65,7 +65,7 @@ def test_a_taken_time_is_refused_with_what_is_in_the_way_and_free_times(
 def test_a_doctor_cannot_be_in_two_offices_at_once(clinic: ClinicProcess) -> None:
     path = booked(clinic, doctor_name="Доктор Но")
     problem = refused(clinic.http.post("/appointment", json=fresh(doctor_name="Доктор Но")), 409)
-    assert [one["id"] for one in problem["in_the_way"]] == [int(path.rpartition("/")[2])]
+    assert [one["id"] for one in problem["conflicts"]] == [int(path.rpartition("/")[2])]
 
 
 def test_back_to_back_is_no_overlap(clinic: ClinicProcess) -> None:
@@ -203,7 +203,7 @@ def test_what_is_so_already_is_no_change(clinic: ClinicProcess) -> None:
     assert told(clinic, path) == [("booked", 1), ("cancelled", 2)]
 
 
-MOVES = {
+TRANSITIONS = {
     "booked": {"arrived", "no_show", "cancelled"},
     "arrived": {"done", "booked"},
     "done": {"arrived"},
@@ -219,22 +219,22 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("start", MOVES)
+@pytest.mark.parametrize("start", TRANSITIONS)
 def test_a_status_moves_on_or_a_step_back_and_nowhere_else(
     clinic: ClinicProcess, start: str
 ) -> None:
-    for wanted in MOVES:
+    for wanted in TRANSITIONS:
         path = booked(clinic)
         for status in WAYS[start]:
             assert patch(clinic, path, status=status).json()["status"] == status
         answer = patch(clinic, path, status=wanted)
-        if wanted == start or wanted in MOVES[start]:
+        if wanted == start or wanted in TRANSITIONS[start]:
             assert answer.json()["status"] == wanted
         else:
             problem = refused(answer, 409)
-            assert problem["type"] == "/docs#illegal-move"
+            assert problem["type"] == "/docs#illegal-transition"
             assert problem["status_now"] == start
-            assert set(problem["legal"]) == MOVES[start]
+            assert set(problem["legal"]) == TRANSITIONS[start]
             assert clinic.http.get(path).json()["status"] == start
 
 

@@ -24,8 +24,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from clinic.appointments.appointment import IllegalMove, NoSuchAppointment, Stale
-from clinic.appointments.availability import MOST_CONFLICTS, SlotTaken
+from clinic.appointments.appointment import IllegalTransition, NoSuchAppointment, Stale
+from clinic.appointments.availability import MOST_CONFLICTS, TimeTaken
 from clinic.appointments.booking import Confirmation
 from clinic.appointments.desk import Desk
 from clinic.appointments.idempotency import IdempotencyKey, KeyReused
@@ -99,7 +99,7 @@ class Book:
         self.told: dict[int, Told] = {}
         self.keys: dict[str, tuple[Sent, Confirmation]] = {}
 
-    def in_the_way(self, life: Life, besides: int | None = None) -> list[int]:
+    def conflicts_of(self, life: Life, besides: int | None = None) -> list[int]:
         found = [
             (other.begins, number)
             for number, other in self.lives.items()
@@ -118,7 +118,7 @@ class Book:
                 timedelta(hours=8) <= of_day <= timedelta(hours=20) - (moved.ends - moved.begins)
             )
             apart = not found or found[-1].ends <= begins
-            if open_then and apart and not self.in_the_way(moved, besides):
+            if open_then and apart and not self.conflicts_of(moved, besides):
                 found.append(moved)
             begins += QUARTER
         return [one.date_time for one in found]
@@ -263,7 +263,7 @@ class Lives(RuleBasedStateMachine):
         # In the order in which they were written: numbers are drawn before.
         written = [subject for (subject,) in self.portal.call(rows, self.database, WRITTEN)]
         for number, sent in sorted(made, key=lambda one: written.index(f"appointment/{one[0]}")):
-            assert "override" in sent or not self.book.in_the_way(wished(sent))
+            assert "override" in sent or not self.book.conflicts_of(wished(sent))
             self.book.add(number, wished(sent))
         for sent, outcome in zip(crowd, found, strict=True):
             if isinstance(outcome, Confirmation):
@@ -271,10 +271,10 @@ class Lives(RuleBasedStateMachine):
                 assert same.place == wished(sent).place
                 assert same.patient_name == sent["patient_name"]
             else:
-                assert isinstance(outcome, SlotTaken)
-                blocking = set(self.book.in_the_way(wished(sent)))
+                assert isinstance(outcome, TimeTaken)
+                blocking = set(self.book.conflicts_of(wished(sent)))
                 assert blocking
-                assert {one.id for one in outcome.in_the_way} <= blocking
+                assert {one.id for one in outcome.conflicts} <= blocking
                 self._judge(sent, self.portal.call(self._at_once, [(sent, None)])[0])
 
     @rule(place=places, sent=changes, behind=seen)
@@ -319,7 +319,7 @@ class Lives(RuleBasedStateMachine):
         async def tell() -> Any:
             try:
                 return await self.desk.change(number, Change.read(sent, ZONE).wanted(), allowed)
-            except (NoSuchAppointment, Stale, IllegalMove, SlotTaken) as refusal:
+            except (NoSuchAppointment, Stale, IllegalTransition, TimeTaken) as refusal:
                 return refusal
 
         return self.portal.call(tell)
@@ -329,7 +329,7 @@ class Lives(RuleBasedStateMachine):
 
     def _judge(self, sent: Sent, outcome: Any) -> None:
         life = wished(sent)
-        blocking = self.book.in_the_way(life)
+        blocking = self.book.conflicts_of(life)
         same = [
             number
             for number in blocking
@@ -346,11 +346,11 @@ class Lives(RuleBasedStateMachine):
             self.book.add(outcome.appointment_id, life)
 
     def _refused(self, outcome: Any, life: Life, besides: int | None) -> None:
-        assert isinstance(outcome, SlotTaken)
-        blocking = self.book.in_the_way(life, besides)
+        assert isinstance(outcome, TimeTaken)
+        blocking = self.book.conflicts_of(life, besides)
         assert blocking
         assert outcome.members == {
-            "in_the_way": [
+            "conflicts": [
                 {
                     "id": number,
                     "office_number": one.office_number,
@@ -374,7 +374,7 @@ class Lives(RuleBasedStateMachine):
             assert isinstance(outcome, Stale)
             return
         if wanted != before.status and wanted not in LEGAL[before.status]:
-            assert isinstance(outcome, IllegalMove)
+            assert isinstance(outcome, IllegalTransition)
             assert outcome.members == {"status_now": before.status, "legal": LEGAL[before.status]}
             return
         happened = list(steps(before, sent))
@@ -386,7 +386,7 @@ class Lives(RuleBasedStateMachine):
             after = dataclasses.replace(after, reason=reason)
             happened = [(kind, dataclasses.replace(one, reason=reason)) for kind, one in happened]
             judged = after.status != "cancelled" and reason is None
-            if judged and self.book.in_the_way(after, number):
+            if judged and self.book.conflicts_of(after, number):
                 self._refused(outcome, after, number)
                 return
         assert not isinstance(outcome, Exception)

@@ -258,7 +258,7 @@ def test_midnight_is_a_time_like_any_other(book: Book, reason: str | None) -> No
 
 
 @pytest.mark.parametrize("reason", [None, "r"])
-def test_a_whole_day_is_in_the_way_to_its_last_minute(book: Book, reason: str | None) -> None:
+def test_a_whole_day_conflicts_to_its_last_minute(book: Book, reason: str | None) -> None:
     book.insert("2027-12-01T10:00:00", 1440, override_reason=reason)
     for time, minutes in [
         ("2027-12-02T09:59:00", 1),

@@ -34,9 +34,9 @@ expect(shown.data?.status, "booked");
 expect(shown.data?.doctor_name, null);
 
 const taken = await client.POST("/appointment", { body: { ...sent, patient_name: "Анна Ли" } });
-const conflict = taken.error as components["schemas"]["SlotTakenProblem"];
-expect(conflict.type, "/docs#slot-taken");
-expect(conflict.in_the_way[0]?.id, id);
+const conflict = taken.error as components["schemas"]["TimeTakenProblem"];
+expect(conflict.type, "/docs#time-taken");
+expect(conflict.conflicts[0]?.id, id);
 expect(conflict.free_times[0], "2027-12-01T15:45:00");
 
 for (const wrong of [incomplete, unknown]) {

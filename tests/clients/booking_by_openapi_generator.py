@@ -5,7 +5,7 @@ import sys
 
 from openapi_client import ApiClient, AppointmentsApi, Booking, Change, Configuration
 from openapi_client.exceptions import ConflictException, UnprocessableEntityException
-from openapi_client.models.slot_taken_problem import SlotTakenProblem
+from openapi_client.models.time_taken_problem import TimeTakenProblem
 
 with ApiClient(Configuration(host=sys.argv[1])) as client:
     appointments = AppointmentsApi(client)
@@ -28,8 +28,8 @@ with ApiClient(Configuration(host=sys.argv[1])) as client:
     try:
         appointments.book(booking.model_copy(update={"patient_name": "Анна Ли"}))
     except ConflictException as error:
-        assert isinstance(error.data, SlotTakenProblem), error.data
-        assert error.data.in_the_way[0].id == made.id
+        assert isinstance(error.data, TimeTakenProblem), error.data
+        assert error.data.conflicts[0].id == made.id
         assert error.data.free_times[0] == "2027-12-01T16:00:00"
     else:
         raise AssertionError("booked twice")

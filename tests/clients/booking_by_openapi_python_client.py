@@ -10,7 +10,7 @@ from clinic_client.models import (
     Booking,
     Change,
     Confirmation,
-    SlotTakenProblem,
+    TimeTakenProblem,
     WrongFieldsProblem,
 )
 from clinic_client.models.change_status import ChangeStatus
@@ -35,8 +35,8 @@ assert list_.sync(client=client, office_number=booking.office_number) == [shown]
 
 booking.patient_name = "Анна Ли"
 taken = book.sync(client=client, body=booking)
-assert isinstance(taken, SlotTakenProblem), taken
-assert taken.in_the_way[0].id == confirmed.id
+assert isinstance(taken, TimeTakenProblem), taken
+assert taken.conflicts[0].id == confirmed.id
 assert taken.free_times[0] == "2027-12-01T15:45:00"
 booking.patient_name = ""
 wrong = book.sync(client=client, body=booking)

@@ -9,10 +9,10 @@ import httpx
 from jsonschema import Draft202012Validator
 
 from clinic import __version__
-from clinic.roles import OPERATIONS
+from clinic.roles import ENDPOINTS
 from clinic.web.browsers import ANSWER_HEADERS
-from clinic.web.mishaps import NO_SUCH_ADDRESS
 from clinic.web.openapi import openapi
+from clinic.web.refusals import NoSuchAddress
 
 # Long lists take long to check, and what is in them was checked in short ones.
 LARGEST_CHECKED_BYTES = 64 * 1024
@@ -29,7 +29,7 @@ class CheckedClient(httpx.Client):
 
 @functools.cache
 def document() -> dict[str, Any]:
-    return openapi(__version__, OPERATIONS)
+    return openapi(__version__, ENDPOINTS)
 
 
 def check(response: httpx.Response) -> None:
@@ -66,7 +66,7 @@ def is_elsewhere(response: httpx.Response) -> bool:
         response.status_code == 404
         and response.is_closed
         and response.content != b""
-        and response.json() == NO_SUCH_ADDRESS.details
+        and response.json() == NoSuchAddress().problem_details()
     )
 
 

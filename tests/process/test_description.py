@@ -7,19 +7,22 @@ from typing import Any
 import httpx
 import pytest
 
-from clinic.appointments.description import BOOK, CANCEL, CHANGE, HISTORY, SHOW
-from clinic.roles import OPERATIONS
-from clinic.web.description import Operation
+from clinic.roles import ENDPOINTS
 from clinic.web.docs import HERE, curl
-from clinic.web.mishaps import UNAVAILABLE
+from clinic.web.endpoints import Endpoint
+from clinic.web.refusals import MaybeDone, NotNow
 from tests.process.clinic import ClinicProcess
+
+BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
+BOOK, SHOW, CHANGE = BY_NAME["book"], BY_NAME["show"], BY_NAME["change"]
+CANCEL, HISTORY = BY_NAME["cancel"], BY_NAME["history"]
 
 NUMBERS = itertools.count(1)
 
 
-def best_of(operation: Operation) -> int:
-    """Return the status of an operation's success, as it is described first."""
-    return int(operation.answers[0].status)
+def best_of(endpoint: Endpoint[Any]) -> int:
+    """Return the status of an endpoint's success, as it is described first."""
+    return int(endpoint.answers[0].status)
 
 
 def booked(clinic: ClinicProcess) -> dict[str, Any]:
@@ -30,11 +33,11 @@ def booked(clinic: ClinicProcess) -> dict[str, Any]:
 
 
 def sent(
-    clinic: ClinicProcess, operation: Operation, appointment_id: object = 1, **options: Any
+    clinic: ClinicProcess, endpoint: Endpoint[Any], appointment_id: object = 1, **options: Any
 ) -> httpx.Response:
-    """Send an operation; the client holds whatever is answered against the description."""
-    path = operation.path.format(id=appointment_id)
-    return clinic.http.request(operation.method, path, **options)
+    """Ask an endpoint; the client holds whatever is answered against the description."""
+    path = endpoint.path.format(id=appointment_id)
+    return clinic.http.request(endpoint.method, path, **options)
 
 
 @pytest.mark.parametrize("name", list(BOOK.body.content.examples) if BOOK.body else [])
@@ -68,47 +71,47 @@ def test_a_described_change_is_made(clinic: ClinicProcess, name: str, media_type
     assert sent(clinic, CHANGE, before["id"], json=example, headers=headers).status_code == 412
 
 
-@pytest.mark.parametrize("operation", [SHOW, HISTORY, CANCEL], ids=lambda one: str(one.name))
+@pytest.mark.parametrize("endpoint", [SHOW, HISTORY, CANCEL], ids=lambda one: str(one.name))
 def test_what_is_described_of_one_appointment_is_done(
-    clinic: ClinicProcess, operation: Operation
+    clinic: ClinicProcess, endpoint: Endpoint[Any]
 ) -> None:
     appointment_id = booked(clinic)["id"]
-    headers = {header.name: '"1"' for header in operation.headers if header.name == "If-Match"}
-    answer = sent(clinic, operation, appointment_id, headers=headers)
-    assert answer.status_code == best_of(operation)
-    assert sent(clinic, operation, 10**15).status_code == 404
+    headers = {header.name: '"1"' for header in endpoint.headers if header.name == "If-Match"}
+    answer = sent(clinic, endpoint, appointment_id, headers=headers)
+    assert answer.status_code == best_of(endpoint)
+    assert sent(clinic, endpoint, 10**15).status_code == 404
 
 
 @pytest.mark.parametrize(
-    ("operation", "query"),
+    ("endpoint", "query"),
     [
-        (operation, query)
-        for operation in OPERATIONS
-        if not operation.path_parameters and operation.method == "GET"
-        for query in operation.queries or [{}]
+        (endpoint, query)
+        for endpoint in ENDPOINTS
+        if not endpoint.ids and endpoint.method == "GET"
+        for query in endpoint.queries or [{}]
     ],
     ids=lambda one: "&".join(one) if isinstance(one, dict) else str(one.name),
 )
 def test_a_described_query_is_answered(
-    clinic: ClinicProcess, operation: Operation, query: dict[str, str]
+    clinic: ClinicProcess, endpoint: Endpoint[Any], query: dict[str, str]
 ) -> None:
     booked(clinic)
     for media_type in ("application/json", "text/csv", "text/calendar", "text/html"):
-        answer = sent(clinic, operation, params=query, headers={"Accept": media_type})
-        assert answer.status_code == best_of(operation)
-        described = operation.answers[0].contents
+        answer = sent(clinic, endpoint, params=query, headers={"Accept": media_type})
+        assert answer.status_code == best_of(endpoint)
+        described = endpoint.answers[0].contents
         got = answer.headers["content-type"].partition(";")[0]
         assert got == (media_type if media_type in described else next(iter(described)))
 
 
-def test_each_operation_gives_the_refusals_that_are_described_of_it(
+def test_each_endpoint_gives_the_refusals_that_are_described_of_it(
     clinic: ClinicProcess,
 ) -> None:
     given: set[tuple[str, str]] = set()
 
-    def send(operation: Operation, appointment_id: object = 1, **options: Any) -> None:
-        answer = sent(clinic, operation, appointment_id, **options)
-        given.add((operation.name, answer.json()["type"].removeprefix("/docs#")))
+    def send(endpoint: Endpoint[Any], appointment_id: object = 1, **options: Any) -> None:
+        answer = sent(clinic, endpoint, appointment_id, **options)
+        given.add((endpoint.name, answer.json()["type"].removeprefix("/docs#")))
 
     first, second = booked(clinic), booked(clinic)
     booking = {name: first[name] for name in ("patient_name", "office_number", "date_time")}
@@ -117,8 +120,8 @@ def test_each_operation_gives_the_refusals_that_are_described_of_it(
     key = {"Idempotency-Key": f'"described {next(NUMBERS)}"'}
     sent(clinic, BOOK, json=booking, headers=key)
     send(BOOK, json=booking | {"patient_name": "Пётр"}, headers=key)
-    for operation in (SHOW, HISTORY, CANCEL):
-        send(operation, 10**15)
+    for endpoint in (SHOW, HISTORY, CANCEL):
+        send(endpoint, 10**15)
     send(CHANGE, 10**15, json={})
     send(CHANGE, second["id"], json={"office_number": first["office_number"]})
     send(CHANGE, second["id"], json={"status": "done"})
@@ -127,10 +130,10 @@ def test_each_operation_gives_the_refusals_that_are_described_of_it(
     sent(clinic, CHANGE, second["id"], json={"status": "arrived"})
     send(CANCEL, second["id"])
     assert given == {
-        (operation.name, problem.name)
-        for operation in OPERATIONS
-        for problem in operation.problems
-        if problem is not UNAVAILABLE
+        (endpoint.name, refusal.slug)
+        for endpoint in ENDPOINTS
+        for refusal in endpoint.refusals
+        if refusal not in (NotNow, MaybeDone)
     }
 
 
@@ -139,25 +142,25 @@ def test_what_a_client_knows_already_is_not_sent_again(clinic: ClinicProcess) ->
     assert answer.status_code == 304
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: str(one.name))
-def test_a_described_command_can_be_typed(clinic: ClinicProcess, operation: Operation) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda one: str(one.name))
+def test_a_described_command_can_be_typed(clinic: ClinicProcess, endpoint: Endpoint[Any]) -> None:
     record = booked(clinic)
     words = [
         word.replace("/appointment/1", f"/appointment/{record['id']}").replace(
             "221B", f"described {next(NUMBERS)}"
         )
-        for word in shlex.split(curl(operation))
+        for word in shlex.split(curl(endpoint))
     ]
     assert words[:2] == ["curl", "-s"]
     assert words[2].startswith(HERE + "/")
-    method = "POST" if operation.method == "POST" else "GET"
+    method = "POST" if endpoint.method == "POST" else "GET"
     if "-X" in words:
         method = words[words.index("-X") + 1]
-    assert method == operation.method
+    assert method == endpoint.method
     answer = clinic.http.request(
         method,
         words[2].removeprefix(HERE),
         content=words[-1] if "-d" in words else None,
         headers={"Content-Type": "application/json"} if "-d" in words else {},
     )
-    assert answer.status_code == best_of(operation)
+    assert answer.status_code == best_of(endpoint)

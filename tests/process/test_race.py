@@ -131,7 +131,7 @@ def test_of_fifty_that_overlap_one_is_booked(clinics: list[ClinicProcess]) -> No
     assert told(clinics[1], made) == ["appointment.booked"]
     for answer in answers:
         if answer.status == 409:
-            assert [one["id"] for one in answer.body["in_the_way"]] == [made]
+            assert [one["id"] for one in answer.body["conflicts"]] == [made]
             assert len(answer.body["free_times"]) == 3
             assert "Иван" not in json.dumps(answer.body, ensure_ascii=False)
 

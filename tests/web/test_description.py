@@ -4,42 +4,56 @@ import itertools
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from html.parser import HTMLParser
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from clinic.appointments.desk import Desk
-from clinic.appointments.routes import REFUSALS
-from clinic.roles import OPERATIONS, api_routes
+from clinic.database import OutcomeUnknown
+from clinic.roles import ENDPOINTS
 from clinic.supervisor import Unavailable
-from clinic.web import mishaps
-from clinic.web.browsers import ANSWER_HEADERS
-from clinic.web.description import Explained
-from clinic.web.health import health_routes
-from clinic.web.mishaps import answers_of, problems_of
-from clinic.web.problems import MEDIA_TYPE, on_bug, on_unavailable
-from clinic.web.reading import JSON
+from clinic.web.browsers import ANSWER_HEADERS, CrossSite, Misdirected
+from clinic.web.description import NOWHERE, answers_of, refusals_of, schema_name
+from clinic.web.endpoints import Endpoint, routes
+from clinic.web.headers import ListTooLong, RepeatedHeader
+from clinic.web.problems import on_bug, on_unavailable
+from clinic.web.reading import (
+    JSON,
+    BodyTooLarge,
+    EncodedBody,
+    MalformedBody,
+    QueryTooLong,
+    WrongMediaType,
+)
+from clinic.web.refusals import (
+    MEDIA_TYPE,
+    MaybeDone,
+    NoSuchAddress,
+    NoSuchMethod,
+    NotNow,
+    OurFault,
+    Refusal,
+    WrongFields,
+)
+from clinic.web.serving.refusals import HeadersTooLarge
 from tests.process.clinic import ClinicProcess
 from tests.process.described import check, document
 
-EXPLAINED = {one.name: one for operation in OPERATIONS for one in problems_of(operation)}
+EXPLAINED = {one.slug: one for endpoint in ENDPOINTS for one in refusals_of(endpoint)} | {
+    one.slug: one for one in NOWHERE
+}
 
 
-def routes() -> list[Route]:
-    """Return the routes of the real application, with nothing behind them."""
-    desk = cast("Desk", _Nothing())
-    return [*api_routes(cast("Any", None), desk), *health_routes(cast("Any", None))]
-
-
-class _Nothing:
-    def __getattr__(self, _name: str) -> "_Nothing":
-        return self
+def kinds(of: type[Refusal] = Refusal) -> Iterator[type[Refusal]]:
+    """Yield every kind of refusal that there is in the clinic."""
+    for kind in of.__subclasses__():
+        yield kind
+        yield from kinds(kind)
 
 
 def test_the_document_is_openapi_3_1(clinic: ClinicProcess) -> None:
@@ -49,32 +63,35 @@ def test_the_document_is_openapi_3_1(clinic: ClinicProcess) -> None:
     assert not list(OpenAPIV31SpecValidator(served).iter_errors())
 
 
-def test_what_is_described_is_what_is_served() -> None:
-    served = {
-        (route.path.removesuffix("/"), method)
-        for route in routes()
-        for method in (route.methods or set()) - {"HEAD"}
-    }
-    described = {
-        (path, method.upper())
-        for path, operations in document()["paths"].items()
-        for method in operations
-    }
-    assert described == served
+def test_each_endpoint_is_served_with_and_without_a_final_slash(clinic: ClinicProcess) -> None:
+    """An unknown method is answered with those that there are."""
+    for path, operations in document()["paths"].items():
+        for slash in ("", "/"):
+            answer = clinic.http.request("TRACE", path.replace("{id}", "1") + slash)
+            allowed = set(answer.headers["allow"].split(", "))
+            assert allowed - {"HEAD"} == {method.upper() for method in operations}
+            assert ("HEAD" in allowed) == ("GET" in allowed)
 
 
-def test_every_path_is_served_with_and_without_a_final_slash() -> None:
-    paths = [route.path for route in routes()]
-    assert sorted(paths) == sorted(
-        path + slash for path in document()["paths"] for slash in ("", "/")
-    )
+def test_no_method_on_a_path_stands_twice_in_the_table() -> None:
+    keys = [(endpoint.method, endpoint.path) for endpoint in ENDPOINTS]
+    assert len(keys) == len(set(keys))
+    names = [endpoint.name for endpoint in ENDPOINTS]
+    assert len(names) == len(set(names))
 
 
-def test_every_refusal_is_described_and_explained() -> None:
-    for kind in REFUSALS.values():
-        details = EXPLAINED[kind.name].details
-        assert (details["type"], details["title"]) == (kind.uri, kind.title)
+def test_every_kind_of_refusal_is_explained_once() -> None:
+    found = list(kinds())
+    assert {kind.slug: kind for kind in found} == EXPLAINED
+    assert len({kind.slug for kind in found}) == len(found)
+    for kind in found:
+        details = kind.example().problem_details("/below")
+        assert details["type"] == f"/below/docs#{kind.slug}"
+        assert details["title"] == kind.title
         assert details["status"] == kind.status
+        assert str(details["detail"]).endswith((".", "?"))
+        assert kind.explanation.endswith(".")
+        assert not kind.title.endswith(".")
 
 
 def described_forms() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -124,73 +141,108 @@ def test_the_schemas_are_ones_that_generators_of_clients_read() -> None:
     for name in ("Booking", "Change"):
         for field in components[name]["properties"].values():
             assert "default" not in field  # else it has to be sent
-    for problem in EXPLAINED.values():
-        assert set(components[problem.schema_name]["required"]) >= {"type", "title", "detail"}
+    for endpoint in ENDPOINTS:
+        for refusal in refusals_of(endpoint):
+            assert set(components[schema_name(refusal)]["required"]) >= {"type", "title", "detail"}
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: str(operation.name))
-def test_every_parameter_has_a_schema_that_its_example_meets(operation: Any) -> None:
-    described = document()["paths"][operation.path][operation.method.lower()]
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: str(endpoint.name))
+def test_every_parameter_has_a_schema_that_its_example_meets(endpoint: Endpoint[Any]) -> None:
+    described = document()["paths"][endpoint.path][endpoint.method.lower()]
     for parameter in described["parameters"]:
         if "example" in parameter:
             Draft202012Validator(parameter["schema"]).validate(parameter["example"])
 
 
 @pytest.mark.parametrize(
-    ("mishap", "ask"),
+    ("kind", "ask"),
     [
-        (mishaps.MALFORMED_BODY, {"content": b"x", "headers": {"Content-Type": JSON}}),
-        (mishaps.BODY_TOO_LARGE, {"content": b" " * 70_000}),
-        (mishaps.WRONG_MEDIA_TYPE, {"content": b"{}", "headers": {"Content-Type": "text/plain"}}),
-        (mishaps.WRONG_MEDIA_TYPE, {"content": b"{}"}),
-        (mishaps.ENCODED_BODY, {"json": {}, "headers": {"Content-Encoding": "gzip"}}),
+        (MalformedBody, {"content": b"x", "headers": {"Content-Type": JSON}}),
+        (BodyTooLarge, {"content": b" " * 70_000}),
+        (WrongMediaType, {"content": b"{}", "headers": {"Content-Type": "text/plain"}}),
+        (WrongMediaType, {"content": b"{}"}),
+        (EncodedBody, {"json": {}, "headers": {"Content-Encoding": "gzip"}}),
         (
-            mishaps.REPEATED_HEADER,
+            RepeatedHeader,
             {"content": b"{}", "headers": [("Content-Type", JSON), ("Content-Type", JSON)]},
         ),
         (
-            mishaps.LIST_TOO_LONG,
+            ListTooLong,
             {"method": "GET", "headers": {"Accept": "text/csv," * 500}},
         ),
-        (mishaps.QUERY_TOO_LONG, {"method": "GET", "params": {"patient_name": "x" * 9000}}),
-        (mishaps.MISDIRECTED, {"headers": {"Host": "evil.example:8000"}}),
-        (mishaps.CROSS_SITE, {"headers": {"Origin": "https://evil.example"}}),
+        (QueryTooLong, {"method": "GET", "params": {"patient_name": "x" * 9000}}),
+        (Misdirected, {"headers": {"Host": "evil.example:8000"}}),
+        (CrossSite, {"headers": {"Origin": "https://evil.example"}}),
         (
-            mishaps.WRONG_FIELDS,
+            WrongFields,
             {"json": {"patient_name": "", "office_number": "1", "date_time": "2027-12-01T15:30"}},
         ),
-        (mishaps.NO_SUCH_ADDRESS, {"url": "/nowhere"}),
-        (mishaps.NO_SUCH_METHOD, {"method": "PUT"}),
-        (mishaps.HEADERS_TOO_LARGE, {"headers": {"X-Long": "x" * 200_000}}),
+        (NoSuchAddress, {"url": "/nowhere"}),
+        (NoSuchMethod, {"method": "PUT"}),
+        (HeadersTooLarge, {"headers": {"X-Long": "x" * 200_000}}),
     ],
-    ids=lambda one: getattr(one, "name", ""),
+    ids=lambda one: getattr(one, "slug", ""),
 )
-def test_a_mishap_is_answered_as_its_example_says(
-    clinic: ClinicProcess, mishap: Explained, ask: dict[str, Any]
+def test_a_refusal_is_answered_as_its_example_says(
+    clinic: ClinicProcess, kind: type[Refusal], ask: dict[str, Any]
 ) -> None:
     answer = clinic.http.request(**{"method": "POST", "url": "/appointment", **ask})
-    assert answer.json() == mishap.details
+    assert answer.json() == kind.example().problem_details()
     assert answer.headers.items() >= {
-        (name.lower(), value) for name, value in mishap.example.headers.items()
+        (name.lower(), value) for name, value in kind.example().headers.items()
     }
 
 
 @pytest.mark.parametrize(
-    ("mishap", "handler"),
-    [(mishaps.UNAVAILABLE, on_unavailable), (mishaps.OUR_FAULT, on_bug)],
-    ids=["unavailable", "our-fault"],
+    ("kind", "handler", "error"),
+    [
+        (NotNow, on_unavailable, Unavailable("away")),
+        (MaybeDone, on_unavailable, OutcomeUnknown("no answer")),
+        (OurFault, on_bug, ZeroDivisionError()),
+    ],
+    ids=lambda one: getattr(one, "slug", ""),
 )
 async def test_a_failure_is_answered_as_its_example_says(
-    mishap: Explained,
+    kind: type[Refusal],
     handler: Callable[[Request, Exception], Awaitable[Response]],
+    error: Exception,
     anyio_backend: str,
 ) -> None:
     assert anyio_backend
     request = Request({"type": "http", "method": "GET", "path": "/", "headers": []})
-    answer = await handler(request, Unavailable("away"))
-    assert httpx.Response(200, content=bytes(answer.body)).json() == mishap.details
-    assert answer.status_code == mishap.example.status
-    assert answer.headers.get("retry-after") == mishap.example.headers.get("Retry-After")
+    answer = await handler(request, error)
+    example = kind.example()
+    assert httpx.Response(200, content=bytes(answer.body)).json() == example.problem_details()
+    assert answer.status_code == kind.status
+    assert answer.headers.get("retry-after") == example.headers.get("Retry-After")
+
+
+async def test_each_method_on_a_path_has_its_own_handler(anyio_backend: str) -> None:
+    """HEAD has that of GET, and all are given the part that their feature is made of."""
+    assert anyio_backend
+
+    def endpoint(method: str, *, expensive: bool = False) -> Endpoint[str]:
+        async def handler(part: str, request: Request) -> Response:
+            return Response(f"{part} {method} {request.method}")
+
+        return Endpoint(
+            method=method,
+            path="/thing",
+            handler=handler,
+            expensive=expensive,
+            name=method.lower(),
+            group="Things",
+            summary="A thing",
+            answers=[],
+        )
+
+    table = [endpoint("GET", expensive=True), endpoint("POST")]
+    transport = httpx.ASGITransport(Starlette(routes=routes(table, "part")))
+    async with httpx.AsyncClient(transport=transport, base_url="http://clinic") as client:
+        assert (await client.get("/thing")).text == "part GET GET"
+        assert (await client.post("/thing/")).text == "part POST POST"
+        assert (await client.head("/thing/")).status_code == 200
+        assert (await client.put("/thing")).status_code == 405
 
 
 class Page(HTMLParser):
@@ -226,8 +278,7 @@ def test_the_page_has_an_anchor_for_everything(clinic: ClinicProcess) -> None:
     page = Page(clinic.http.get("/docs").text)
     anchors = page.all("id")
     assert len(anchors) == len(set(anchors))
-    assert set(anchors) >= {operation.name for operation in OPERATIONS} | set(EXPLAINED)
-    assert set(anchors) >= {kind.uri.removeprefix("/docs#") for kind in REFUSALS.values()}
+    assert set(anchors) >= {endpoint.name for endpoint in ENDPOINTS} | set(EXPLAINED)
     assert {link[1:] for link in page.all("href") if link.startswith("#")} <= set(anchors)
     assert set(page.all("aria-labelledby")) <= set(anchors)
 
@@ -235,15 +286,13 @@ def test_the_page_has_an_anchor_for_everything(clinic: ClinicProcess) -> None:
 def test_the_page_says_everything_that_is_described(clinic: ClinicProcess) -> None:
     text = clinic.http.get("/docs").text
     sections = dict(re.findall(r'<section id="([a-z-]+)"(.*?)</section>', text, re.DOTALL))
-    for operation in OPERATIONS:
-        section = sections[operation.name]
-        assert operation.path in section
+    for endpoint in ENDPOINTS:
+        section = sections[endpoint.name]
+        assert endpoint.path in section
         assert "curl -s " in section
-        for answer in answers_of(operation):
+        for answer in answers_of(endpoint):
             assert f"{answer.status.value} {answer.status.phrase}" in section
-        for parameter in document()["paths"][operation.path][operation.method.lower()][
-            "parameters"
-        ]:
+        for parameter in document()["paths"][endpoint.path][endpoint.method.lower()]["parameters"]:
             assert f"<code>{parameter['name']}</code>" in section
 
 
@@ -323,7 +372,7 @@ def test_the_check_lets_pass_what_is_described() -> None:
         answered(body=[RECORD]),
         answered(
             404,
-            body=EXPLAINED["slot-taken"].details,
+            body=EXPLAINED["time-taken"].example().problem_details(),
             media_type=MEDIA_TYPE,
         ),
     ],

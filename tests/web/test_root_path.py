@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from clinic import __version__
-from clinic.roles import OPERATIONS, check
+from clinic.roles import ENDPOINTS, check
 from clinic.settings import BadSetting, read_settings
 from clinic.web.openapi import openapi
 from tests.process.clinic import ClinicProcess, running
@@ -44,7 +44,7 @@ def test_every_link_leads_to_where_the_proxy_serves(below: httpx.Client, prefix:
     assert page.links["next"]["url"].startswith("/a/clinic/appointment?")
     assert len(below.get(page.links["next"]["url"]).json()) == 1
     taken = below.post(f"{prefix}/appointment", json=booking(number) | {"patient_name": "Пётр"})
-    assert taken.json()["type"] == "/a/clinic/docs#slot-taken"
+    assert taken.json()["type"] == "/a/clinic/docs#time-taken"
     assert below.get("/a/clinic/docs").status_code == 200
     assert below.get(f"{prefix}/health/ready").status_code == 200
     assert below.get(f"{prefix}/nowhere").status_code == 404
@@ -57,9 +57,9 @@ def test_what_only_begins_alike_is_not_below(below: httpx.Client) -> None:
 
 def test_the_description_leads_to_where_the_proxy_serves(below: httpx.Client) -> None:
     document = below.get("/openapi.json").json()
-    assert document == openapi(__version__, OPERATIONS, "/a/clinic")
+    assert document == openapi(__version__, ENDPOINTS, "/a/clinic")
     assert document["servers"] == [{"url": "/a/clinic"}]
-    assert set(document["paths"]) == set(openapi(__version__, OPERATIONS)["paths"])
+    assert set(document["paths"]) == set(openapi(__version__, ENDPOINTS)["paths"])
     text = below.get("/docs").text
     links = Page(text).all("href")
     assert "/a/clinic/openapi.json" in links

@@ -7,7 +7,7 @@ import h11
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clinic.web.problems import Problem
+from clinic.web.refusals import Refusal
 from clinic.web.serving.bodies import Chunked
 from clinic.web.serving.limits import LIMITS
 
@@ -44,8 +44,8 @@ def ours(sent: bytes, cuts: list[int]) -> tuple[str, bytes, bytes]:
         try:
             if not body.complete:
                 content += body.read(unread)
-        except Problem as problem:
-            return f"refused with {problem.status}", b"", b""
+        except Refusal as refusal:
+            return f"refused with {refusal.status}", b"", b""
     return "complete" if body.complete else "incomplete", bytes(content), bytes(unread)
 
 

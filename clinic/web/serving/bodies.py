@@ -4,7 +4,7 @@ import re
 from typing import Protocol
 
 from clinic.web.serving.limits import Limits
-from clinic.web.serving.refusals import headers_too_large, malformed
+from clinic.web.serving.refusals import HeadersTooLarge, MalformedRequest
 
 # A size has at most 16 digits, as many as 64 bits take.
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
@@ -26,7 +26,7 @@ class Body(Protocol):
         """Take from the front of what has arrived all that is the body's; return its content.
 
         Raises:
-            Problem: it breaks a rule or a limit; the connection is to be closed.
+            Refusal: it breaks a rule or a limit; the connection is to be closed.
         """
 
 
@@ -100,7 +100,7 @@ class Chunked:
             contents.append(unread[start:stop])
             end = stop + 2
             if self._chunks + len(contents) > self._limits.chunks:
-                raise malformed(TOO_MANY_CHUNKS)
+                raise MalformedRequest(TOO_MANY_CHUNKS)
         del unread[:end]
         self._chunks += len(contents)
         return contents
@@ -109,17 +109,19 @@ class Chunked:
         """Read the line before a chunk, and the end of the last one; return whether it is there."""
         begin = 2 if self._after_chunk else 0
         if not b"\r\n".startswith(unread[:begin]):
-            raise malformed("A chunk of the body is longer than it says.")
+            raise MalformedRequest("A chunk of the body is longer than it says.")
         line = line_of(unread, begin)
         if self._extension_bytes + len(line) > self._limits.chunk_extension_bytes:
-            raise malformed("The chunks of the body have more extensions than anybody needs.")
+            raise MalformedRequest(
+                "The chunks of the body have more extensions than anybody needs."
+            )
         whole = line.endswith(b"\n")
         if not (
             CHUNK_LINE.fullmatch(line)
             if whole
             else START_OF_CHUNK_LINE.fullmatch(line[:LONGEST_START_BYTES])
         ):
-            raise malformed("The body does not come in chunks, as Transfer-Encoding says.")
+            raise MalformedRequest("The body does not come in chunks, as Transfer-Encoding says.")
         if whole:
             del unread[: begin + len(line)]
             size = line.partition(b";")[0]
@@ -127,7 +129,7 @@ class Chunked:
             self._in_chunk = int(size, 16)
             self._chunks += 1
             if self._chunks > self._limits.chunks:
-                raise malformed(TOO_MANY_CHUNKS)
+                raise MalformedRequest(TOO_MANY_CHUNKS)
             self._in_trailers = not self._in_chunk
             self._after_chunk = False
         return whole
@@ -142,10 +144,10 @@ class Chunked:
             self._trailer_bytes + len(line) > self._limits.head_bytes
             or self._trailer_lines > self._limits.header_lines
         ):
-            raise headers_too_large()
+            raise HeadersTooLarge
         if whole:
             if not last and not TRAILER_LINE.fullmatch(line):
-                raise malformed("What follows the body is no trailer.")
+                raise MalformedRequest("What follows the body is no trailer.")
             del unread[: len(line)]
             self._trailer_bytes += len(line)
             self.complete = last

@@ -1,17 +1,17 @@
 """One connection: requests, one after the other, and their responses."""
 
 import asyncio
-from collections.abc import Callable
 
 from starlette.types import ASGIApp
 
-from clinic.web.problems import Problem
+from clinic.web.health import is_health
+from clinic.web.refusals import Refusal
 from clinic.web.serving.crowd import Crowd, Waiting
 from clinic.web.serving.exchange import CONTINUE, Exchange, Headers
 from clinic.web.serving.heads import Head
 from clinic.web.serving.incoming import Incoming
 from clinic.web.serving.outgoing import Outgoing
-from clinic.web.serving.refusals import CROWDED, TOO_SLOW, malformed, response_to
+from clinic.web.serving.refusals import Crowded, MalformedRequest, RequestTooSlow, response_to
 from clinic.web.serving.tally import Happened
 
 
@@ -22,10 +22,10 @@ class Connection(asyncio.Protocol):
     the answer: what it holds of either side is bounded.
     """
 
-    def __init__(self, crowd: Crowd, app: ASGIApp, goes_first: Callable[[str], bool]) -> None:
+    def __init__(self, crowd: Crowd, app: ASGIApp, root_path: str) -> None:
         self._crowd = crowd
         self._app = app
-        self._goes_first = goes_first
+        self._root_path = root_path
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._outgoing: Outgoing
@@ -80,12 +80,12 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return False
         if self._incoming.body is not None:
-            self._refuse(malformed("The request ended before its body did."))
+            self._refuse(MalformedRequest("The request ended before its body did."))
         elif not self._idle:
             self._crowd.half_closed[self] = self._loop.time()
             return True
         elif self._incoming.unread:
-            self._refuse(malformed("The request ended before its headers did."))
+            self._refuse(MalformedRequest("The request ended before its headers did."))
         return False
 
     def pause_writing(self) -> None:
@@ -120,8 +120,8 @@ class Connection(asyncio.Protocol):
         try:
             while self._incoming.unread and not self._closing and self._read():
                 pass
-        except Problem as problem:
-            self._refuse(problem, Happened.MALFORMED)
+        except Refusal as refusal:
+            self._refuse(refusal, Happened.MALFORMED)
         if self._client_ended and self._idle:
             self._hang_up()
         self._settle()
@@ -153,8 +153,8 @@ class Connection(asyncio.Protocol):
         self._exchange = Exchange(self, self._outgoing, head, self._loop)
         self._read_body()
         if not self._crowd.admits(whole=self._incoming.body is None):
-            if not self._goes_first(head.scope["path"]):
-                self._refuse(CROWDED, Happened.CROWDED)
+            if not is_health(head.scope["path"].removeprefix(self._root_path)):
+                self._refuse(Crowded(), Happened.CROWDED)
                 return
             self._last = True
         self._crowd.work_on(self._exchange.run(self._app))
@@ -213,13 +213,13 @@ class Connection(asyncio.Protocol):
         else:
             self._hang_up()
 
-    def failed(self, problem: Problem) -> None:
+    def failed(self, refusal: Refusal) -> None:
         """Answer for the application, or close in the middle of its response."""
-        self._refuse(problem)
+        self._refuse(refusal)
 
     # Ending
 
-    def _refuse(self, problem: Problem, what: Happened | None = None) -> None:
+    def _refuse(self, refusal: Refusal, what: Happened | None = None) -> None:
         """Answer in place of the application, and hang up."""
         if what is not None:
             self._crowd.tally.count(what)
@@ -230,7 +230,9 @@ class Connection(asyncio.Protocol):
             return
         if exchange is None or not exchange.started:
             with_body = exchange is None or exchange.scope["method"] != "HEAD"
-            response = response_to(problem, self.default_headers, with_body=with_body)
+            response = response_to(
+                refusal, self._root_path, self.default_headers, with_body=with_body
+            )
             self._outgoing.write(response)
         elif not exchange.ends_visibly:
             # An orderly end would look like the end of the response.
@@ -283,7 +285,7 @@ class Connection(asyncio.Protocol):
         elif self._incoming.body is not None and not self.in_hand:
             self._hang_up()  # answered already, and still the body trickles in
         else:
-            self._refuse(TOO_SLOW, Happened.SLOW)
+            self._refuse(RequestTooSlow(), Happened.SLOW)
 
     def _judge_taking(self) -> None:
         crowd = self._crowd
@@ -301,7 +303,7 @@ class Connection(asyncio.Protocol):
         """Leave, for somebody else needs the place."""
         crowd = self._crowd
         if self._waiting in (crowd.fresh, crowd.arriving):
-            self._refuse(CROWDED)
+            self._refuse(Crowded())
         elif self._waiting in (crowd.kept, crowd.resting):
             self._hang_up()
         else:

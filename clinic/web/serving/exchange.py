@@ -8,10 +8,10 @@ from typing import Protocol
 
 from starlette.types import ASGIApp, Message
 
-from clinic.web.problems import Problem
+from clinic.web.refusals import OurFault, Refusal
 from clinic.web.serving.heads import Head
 from clinic.web.serving.outgoing import Outgoing
-from clinic.web.serving.refusals import OUR_FAULT, STATUS_LINES, STOPPED
+from clinic.web.serving.refusals import STATUS_LINES, Stopped
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Link(Protocol):
     def answered(self, *, keep: bool) -> None:
         """Heed that the response is complete; go on to the next request or close."""
 
-    def failed(self, problem: Problem) -> None:
+    def failed(self, refusal: Refusal) -> None:
         """Heed that there will be no response, or not all of it."""
 
 
@@ -95,11 +95,11 @@ class Exchange:
 
     async def run(self, app: ASGIApp) -> None:
         """Have the application answer; see to it that somebody does."""
-        problem = OUR_FAULT
+        refusal: Refusal = OurFault()
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
-            problem = STOPPED
+            refusal = Stopped()
             raise
         except Exception:
             log.exception("The application failed")
@@ -109,7 +109,7 @@ class Exchange:
         finally:
             if not self.complete and not self.gone:
                 self.leave()
-                self._link.failed(problem)
+                self._link.failed(refusal)
 
     # The request
 

@@ -9,10 +9,11 @@ import httptools
 
 from clinic.web.serving.limits import Limits
 from clinic.web.serving.refusals import (
-    headers_too_large,
-    malformed,
-    unknown_coding,
-    unknown_method,
+    NO_REQUEST_LINE,
+    HeadersTooLarge,
+    MalformedRequest,
+    UnknownMethod,
+    UnknownTransferCoding,
 )
 
 END_OF_HEAD = b"\r\n\r\n"
@@ -23,7 +24,6 @@ HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Za-z:.%~_-]+\])(?::
 START_OF_LINE = re.compile(rb"[A-Z-]{1,32}(?: [\x20-\x7e]*\r?)?")
 LONGEST_START_BYTES = 64
 WHOLE_LINE = re.compile(rb"([A-Z-]{1,32}) ([\x21-\x7e]+) HTTP/1\.([01])")
-NO_REQUEST_LINE = "The request line is not that of HTTP/1.1."
 NO_HOST = "An HTTP/1.1 request has one header Host, with a name and perhaps a port."
 ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
 
@@ -70,7 +70,7 @@ def judge_start(start: bytes | bytearray) -> bool:
     What arrives byte by byte is looked at as often: no look takes longer for a long line.
 
     Raises:
-        Problem: it cannot become an HTTP/1.1 request.
+        Refusal: it cannot become an HTTP/1.1 request.
     """
     end = start.find(b"\n")
     if end < 0:
@@ -78,7 +78,7 @@ def judge_start(start: bytes | bytearray) -> bool:
     else:
         found = WHOLE_LINE.fullmatch(start, 0, end - 1)
     if not found:
-        raise malformed(NO_REQUEST_LINE)
+        raise MalformedRequest(NO_REQUEST_LINE)
     return end >= 0
 
 
@@ -86,11 +86,11 @@ def read_head(head: bytes, limits: Limits) -> Head:
     """Read a whole head, with the empty line at its end and none before it.
 
     Raises:
-        Problem: it is no HTTP/1.1, or asks for what is not done here. The connection has to end.
+        Refusal: it is no HTTP/1.1, or asks for what is not done here. The connection has to end.
     """
     found = WHOLE_LINE.match(head)
     if not found or not head.startswith(b"\r\n", found.end()):
-        raise malformed(NO_REQUEST_LINE)
+        raise MalformedRequest(NO_REQUEST_LINE)
     method, target, minor = found.groups()
     modern = minor == b"1"
     parsed = _parse(head, limits)
@@ -128,15 +128,15 @@ def _parse(head: bytes, limits: Limits) -> _Parsed:
     except httptools.HttpParserUpgrade:
         pass  # RFC 9110, 7.8: a server may ignore Upgrade; then the request is like any other
     except httptools.HttpParserInvalidMethodError:
-        raise unknown_method() from None
+        raise UnknownMethod from None
     except httptools.HttpParserError as error:
         if parsed.complete:  # then it objects to nothing but the body's coding
-            raise unknown_coding() from None
+            raise UnknownTransferCoding from None
         reason = f": {error}"
     if len(parsed.headers) > limits.header_lines:
-        raise headers_too_large()
+        raise HeadersTooLarge
     if not parsed.complete:
-        raise malformed(f"The headers are not those of HTTP/1.1{reason}.")
+        raise MalformedRequest(f"The headers are not those of HTTP/1.1{reason}.")
     return parsed
 
 
@@ -152,19 +152,19 @@ def _judge(headers: Headers, *, modern: bool) -> tuple[int | None, bool]:
         if name == b"host":
             hosts += 1
             if not HOST.fullmatch(value):
-                raise malformed(NO_HOST)
+                raise MalformedRequest(NO_HOST)
         elif name == b"content-length":
             length = int(value)  # llhttp lets none pass but a single one, of digits
         elif name == b"transfer-encoding":
             if not modern:
-                raise malformed("Transfer-Encoding is not part of HTTP/1.0.")
+                raise MalformedRequest("Transfer-Encoding is not part of HTTP/1.0.")
             if value.lower() != b"chunked":
-                raise unknown_coding()
+                raise UnknownTransferCoding
             length = None
         elif name == b"expect":
             expects_continue = value.lower() == b"100-continue"
     if hosts > 1 or (modern and not hosts):
-        raise malformed(NO_HOST)
+        raise MalformedRequest(NO_HOST)
     return length, expects_continue
 
 
@@ -175,12 +175,12 @@ def _unusual(method: bytes, target: bytes, headers: Headers) -> tuple[bytes, Hea
     (RFC 9112, 3.2.2).
     """
     if method == b"CONNECT":
-        raise unknown_method()
+        raise UnknownMethod
     if target == b"*" and method == b"OPTIONS":
         return target, headers
     found = ABSOLUTE.fullmatch(target)
     if not found or not HOST.fullmatch(found[1]) or b"#" in target:
-        raise malformed("The target is neither a path nor an address, or has a fragment.")
+        raise MalformedRequest("The target is neither a path nor an address, or has a fragment.")
     host, path = found.groups()
     others = [field for field in headers if field[0] != b"host"]
     return path if path.startswith(b"/") else b"/" + path, [(b"host", host), *others]

@@ -3,7 +3,7 @@
 from clinic.web.serving.bodies import Body, body_of
 from clinic.web.serving.heads import END_OF_HEAD, Head, judge_start, read_head
 from clinic.web.serving.limits import Limits
-from clinic.web.serving.refusals import headers_too_large, malformed
+from clinic.web.serving.refusals import HeadersTooLarge, MalformedRequest
 
 EMPTY_LINES = b"\r\n"
 
@@ -39,7 +39,7 @@ class Incoming:
         """Return the next head, if all of it is here.
 
         Raises:
-            Problem: it breaks a rule or a limit.
+            Refusal: it breaks a rule or a limit.
         """
         unread = self.unread
         if unread and unread[0] in EMPTY_LINES:
@@ -48,7 +48,7 @@ class Incoming:
         end = unread.find(END_OF_HEAD, max(0, self._searched - len(END_OF_HEAD)))
         size = len(unread) if end < 0 else end + len(END_OF_HEAD)
         if size > self._limits.head_bytes:
-            raise headers_too_large()
+            raise HeadersTooLarge
         if end < 0:
             self._judge_start()
             return None
@@ -68,7 +68,7 @@ class Incoming:
         unread, searched = self.unread, self._searched
         self._searched = len(unread)
         if unread.count(b"\n", searched) != unread.count(b"\r\n", max(0, searched - 1)):
-            raise malformed("Lines end with CR and LF.")
+            raise MalformedRequest("Lines end with CR and LF.")
         if unread and not self._line_judged:
             self._line_judged = judge_start(unread)
 
@@ -76,7 +76,7 @@ class Incoming:
         """Return what is here of the body that is read; ``body`` is None once that was its end.
 
         Raises:
-            Problem: it breaks a rule or a limit.
+            Refusal: it breaks a rule or a limit.
         """
         if self.body is None:
             return b""

@@ -1,81 +1,140 @@
-"""Answers that are given without the application, before or in place of its own."""
+"""Refusals that are answered without the application, before or in place of its own answer."""
 
-import json
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Self
 
 from clinic.web.browsers import ANSWER_HEADERS
-from clinic.web.problems import MEDIA_TYPE, RETRY_AFTER_SECONDS, Problem, problem_details
+from clinic.web.refusals import CLOSES, LATER, MEDIA_TYPE, Refusal
 from clinic.web.serving.limits import LIMITS
 
 STATUS_LINES = {status: b"HTTP/1.1 %d \r\n" % status for status in range(100, 600)} | {
     int(status): f"HTTP/1.1 {status} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
-CLOSES = {"Connection": "close"}
-LATER = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-
-TOO_SLOW = Problem(
-    HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time.", headers=CLOSES
-)
-CROWDED = Problem(
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    "The clinic has as many requests in hand as it can. Send this one again a little later.",
-    headers=CLOSES | LATER,
-)
-STOPPED = Problem(
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    "The clinic stopped before it was done. Whether the request was carried out is not certain: "
-    "look before you send it again.",
-    headers=CLOSES | LATER,
-)
-OUR_FAULT = Problem(
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    "The fault is the clinic's, not yours; it was logged. Whether the request was carried out is "
-    "not certain: look before you send it again.",
-    headers=CLOSES,
-)
 
 
-def malformed(detail: str) -> Problem:
-    """Return the refusal of what is no HTTP/1.1, or not safe to take for it."""
-    return Problem(HTTPStatus.BAD_REQUEST, detail, headers=CLOSES)
+class MalformedRequest(Refusal):
+    """What arrived is no HTTP/1.1, or not safe to take for it."""
+
+    status = HTTPStatus.BAD_REQUEST
+    slug = "malformed-request"
+    title = "This is no HTTP/1.1"
+    explanation = "What arrived is no HTTP/1.1; the connection is closed."
+    headers = CLOSES
+
+    @classmethod
+    def example(cls) -> Self:
+        """Return the refusal of a first line that is none."""
+        return cls(NO_REQUEST_LINE)
 
 
-def headers_too_large() -> Problem:
-    """Return the refusal of a head, or of trailers, beyond the limits."""
-    return Problem(
-        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+NO_REQUEST_LINE = "The request line is not that of HTTP/1.1."
+
+
+class RequestTooSlow(Refusal):
+    """The client keeps us waiting for its request."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    slug = "request-too-slow"
+    title = "The request is too slow"
+    explanation = (
+        f"The request did not arrive within {LIMITS.receive_seconds:g} seconds; the connection is "
+        "closed."
+    )
+    detail = "The request did not arrive in time."
+    headers = CLOSES
+
+
+class HeadersTooLarge(Refusal):
+    """A head, or the trailers, are beyond the limits."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    slug = "headers-too-large"
+    title = "The headers are too large"
+    explanation = (
+        f"Path and headers are too large: keep them below {LIMITS.head_bytes // 1024} KiB and "
+        f"{LIMITS.header_lines} lines; the same holds for trailers. The connection is closed."
+    )
+    detail = (
         f"The headers are too large: {LIMITS.head_bytes // 1024} KiB and {LIMITS.header_lines} "
-        "lines are the most.",
-        headers=CLOSES,
+        "lines are the most."
     )
+    headers = CLOSES
 
 
-def unknown_method() -> Problem:
-    """Return the refusal of an unknown method, or of CONNECT: this is no proxy."""
-    return Problem(HTTPStatus.NOT_IMPLEMENTED, "No address here knows this method.", headers=CLOSES)
+class UnknownMethod(Refusal):
+    """The method is unknown, or CONNECT: this is no proxy."""
+
+    status = HTTPStatus.NOT_IMPLEMENTED
+    slug = "unknown-method"
+    title = "The method is unknown"
+    explanation = "The method is none that any address here knows; the connection is closed."
+    detail = "No address here knows this method."
+    headers = CLOSES
 
 
-def unknown_coding() -> Problem:
-    """Return the refusal of a body in a transfer coding other than chunked."""
-    return Problem(
-        HTTPStatus.NOT_IMPLEMENTED,
-        "Send the body as it is, or in chunks; no other Transfer-Encoding is known here.",
-        headers=CLOSES,
+class UnknownTransferCoding(Refusal):
+    """The body is in a transfer coding other than chunked."""
+
+    status = HTTPStatus.NOT_IMPLEMENTED
+    slug = "unknown-transfer-coding"
+    title = "The transfer coding is unknown"
+    explanation = "The body has a Transfer-Encoding other than chunked; the connection is closed."
+    detail = "Send the body as it is, or in chunks; no other Transfer-Encoding is known here."
+    headers = CLOSES
+
+
+class Crowded(Refusal):
+    """There is no place left for this request."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "crowded"
+    title = "Too many requests at a time"
+    explanation = (
+        f"More than {LIMITS.requests} requests are in hand; send it again. Health checks are "
+        "answered all the same. The connection is closed."
     )
+    detail = (
+        "The clinic has as many requests in hand as it can. Send this one again a little later."
+    )
+    headers = CLOSES | LATER
+
+
+class Stopped(Refusal):
+    """The process ends, and has no time left for this request."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "stopped"
+    title = "The clinic stopped"
+    explanation = (
+        "The clinic was stopped and had no time left for this request. Look whether it was "
+        "carried out before you send it again."
+    )
+    detail = (
+        "The clinic stopped before it was done. Whether the request was carried out is not "
+        "certain: look before you send it again."
+    )
+    headers = CLOSES | LATER
 
 
 def response_to(
-    problem: Problem, default_headers: Iterable[tuple[bytes, bytes]], *, with_body: bool
+    refusal: Refusal,
+    root_path: str,
+    default_headers: Iterable[tuple[bytes, bytes]],
+    *,
+    with_body: bool,
 ) -> bytes:
-    """Return a whole response that tells of a problem; the connection is closed after it."""
-    body = json.dumps(problem_details(problem), ensure_ascii=False).encode()
+    """Return a whole response that tells of a refusal; the connection is closed after it."""
+    body = refusal.body(root_path)
     headers = [
         *default_headers,
         *ANSWER_HEADERS,
         (b"content-type", MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
-        *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
+        *(
+            (name.lower().encode(), value.encode())
+            for name, value in {**CLOSES, **refusal.headers}.items()
+        ),
     ]
-    lines = [STATUS_LINES[problem.status], *(b"%s: %s\r\n" % header for header in headers), b"\r\n"]
+    lines = [STATUS_LINES[refusal.status], *(b"%s: %s\r\n" % header for header in headers), b"\r\n"]
     return b"".join(lines) + (body if with_body else b"")

@@ -1,13 +1,47 @@
-"""What analytics over HTTP is, described."""
+"""Analytics over HTTP."""
 
-from http import HTTPStatus
+from dataclasses import dataclass, field
+from functools import partial
 from typing import get_args
 
-from clinic.analytics.report import TOTALS, WEEKDAYS
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from clinic.analytics.queries import FIRST_DAY, LAST_DAY, Days
+from clinic.analytics.report import TOTALS, WEEKDAYS, report
+from clinic.database import Database, ExpensiveReads
 from clinic.events import Status
-from clinic.web.description import Answer, Content, Operation, Schema
-from clinic.web.mishaps import UNAVAILABLE
+from clinic.web.endpoints import Answer, Content, Endpoint, Schema
 from clinic.web.reading import JSON, DayRange
+from clinic.web.refusals import NotNow
+
+
+@dataclass(frozen=True)
+class Analytics:
+    """What the clinic has learned; ``opening_minutes`` is how long it is open on a day."""
+
+    database: Database
+    opening_minutes: int
+    # A report over many events keeps a core busy for seconds, and bookings need it, too.
+    _reads: ExpensiveReads = field(default_factory=lambda: ExpensiveReads(places=1, rest=1.0))
+
+    async def report(self, days: Days) -> dict[str, object]:
+        """Return the numbers over a range of days.
+
+        Raises:
+            Crowded: too many ask for them.
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        ask = partial(report, self.database, days, self.opening_minutes)
+        return await self._reads.read(days, ask)
+
+
+async def show(analytics: Analytics, request: Request) -> Response:
+    """Answer with the numbers over the days that the query names."""
+    wanted = DayRange.of(request)
+    days = Days(wanted.first_day or FIRST_DAY, wanted.last_day or LAST_DAY)
+    return JSONResponse(await analytics.report(days))
+
 
 COUNT: Schema = {"type": "integer", "minimum": 0}
 DAY: Schema = {"type": ["string", "null"], "format": "date"}
@@ -79,25 +113,23 @@ EXAMPLE = {
     "utilisation_per_doctor": [],
 }
 
-OPERATIONS = (
-    Operation(
-        name="analytics",
-        group="Analytics",
+ENDPOINTS: tuple[Endpoint[Analytics], ...] = (
+    Endpoint(
         method="GET",
         path="/analytics",
-        summary="Count",
+        handler=show,
+        expensive=True,
+        name="analytics",
+        group="Analytics",
+        summary="Get analytics",
         text="What happened counts on the day of the appointment at that time; how appointments "
         "stand, on the day for which they stand in the book now. from and to are both included; "
         "either may be left out.",
         query=DayRange,
         queries=[{"from": "2027-12-01", "to": "2027-12-31"}],
         answers=[
-            Answer(
-                status=HTTPStatus.OK,
-                text="The numbers.",
-                contents={JSON: Content(REPORT, {"report": EXAMPLE})},
-            )
+            Answer(text="The numbers.", contents={JSON: Content(REPORT, {"report": EXAMPLE})})
         ],
-        problems=[UNAVAILABLE],
+        refusals=[NotNow],
     ),
 )

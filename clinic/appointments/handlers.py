@@ -1,0 +1,144 @@
+"""What each endpoint of appointments does: read the request, ask the desk, write the answer."""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from clinic.appointments.appointment import Appointment, NoSuchAppointment
+from clinic.appointments.desk import Desk
+from clinic.appointments.idempotency import IdempotencyKey
+from clinic.appointments.requests import Booking, Change
+from clinic.appointments.search import FeedSearch, Search, cursor
+from clinic.appointments.spreadsheet import as_csv
+from clinic.web.conditions import entity_tag, is_known, may_change
+from clinic.web.headers import header, preferred
+from clinic.web.reading import JSON, read_json_object
+from clinic.web.streaming import stream
+
+CSV = "text/csv"
+CALENDAR = "text/calendar"
+# A change is a merge patch (RFC 7396): what is not in it stays as it is.
+CHANGE_TYPES = (JSON, "application/merge-patch+json")
+
+
+async def book(desk: Desk, request: Request) -> Response:
+    """Book, and confirm just what was sent."""
+    sent = await read_json_object(request)
+    booking = Booking.read(sent, desk.zone)
+    key = IdempotencyKey.read(header(request.scope, b"idempotency-key"), sent)
+    confirmed = await desk.book(booking.wanted(), key)
+    return Response(
+        to_json({"id": confirmed.appointment_id, **sent}),
+        HTTPStatus.CREATED if confirmed.created else HTTPStatus.OK,
+        headers={"Location": f"/appointment/{confirmed.appointment_id}"},
+        media_type=JSON,
+    )
+
+
+async def show(desk: Desk, request: Request) -> Response:
+    """Show an appointment, unless the client has it in this version."""
+    appointment = await desk.show(read_id(request))
+    if is_known(request, appointment.version):
+        tag = entity_tag(appointment.version)
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
+    return record_response(appointment)
+
+
+async def change(desk: Desk, request: Request) -> Response:
+    """Change an appointment, and show it as it is now."""
+    sent = await read_json_object(request, CHANGE_TYPES)
+    wanted = Change.read(sent, desk.zone).wanted()
+    allowed = partial(may_change, request)
+    return record_response(await desk.change(read_id(request), wanted, allowed))
+
+
+async def cancel(desk: Desk, request: Request) -> Response:
+    """Cancel an appointment, and show it as it is now."""
+    allowed = partial(may_change, request)
+    return record_response(await desk.cancel(read_id(request), allowed))
+
+
+async def history(desk: Desk, request: Request) -> Response:
+    """List the events of an appointment."""
+    events = await desk.history(read_id(request))
+    return Response(f"[{','.join(events)}]", media_type=JSON)
+
+
+async def search(desk: Desk, request: Request) -> Response:
+    """List appointments: all, those that are sought, or one page of these."""
+    wanted = Search.of(request)
+    media_type = preferred(request.scope, (JSON, CSV))
+    if wanted.limit is not None:
+        return await page(desk, request, wanted, wanted.limit, media_type)
+    if media_type == CSV:
+        return await stream(as_lines(desk.search(wanted)), CSV)
+    if request.query_params:
+        return await stream(as_list(desk.search(wanted)), JSON)
+    return await stream(desk.everything(), JSON)
+
+
+async def page(
+    desk: Desk, request: Request, wanted: Search, limit: int, media_type: str
+) -> Response:
+    """Return a page of what is sought, with a link to the next."""
+    # One more than asked for, to know whether there is a next page.
+    found = await desk.page(wanted, limit + 1)
+    shown = found[:limit]
+    headers = {"Vary": "Accept"}
+    if len(found) > limit:
+        query = dict(request.query_params) | {"after": cursor(shown[-1].date_time, shown[-1].id)}
+        headers["Link"] = f'</appointment?{urlencode(query)}>; rel="next"'
+    body = as_csv(shown, header=True) if media_type == CSV else f"[{as_json(shown)}]"
+    return Response(body, media_type=media_type, headers=headers)
+
+
+async def calendar(desk: Desk, request: Request) -> Response:
+    """Return the calendar feed of an office or a doctor."""
+    return await stream(desk.calendar(FeedSearch.of(request)), CALENDAR)
+
+
+async def as_list(found: AsyncIterator[Sequence[Appointment]]) -> AsyncIterator[str]:
+    """Yield a JSON list of records, piece by piece."""
+    separator = "["
+    async for piece in found:
+        if piece or separator == "[":
+            yield separator + as_json(piece)
+        separator = ","
+    yield "]"
+
+
+async def as_lines(found: AsyncIterator[Sequence[Appointment]]) -> AsyncIterator[str]:
+    """Yield lines of CSV, piece by piece."""
+    header = True
+    async for piece in found:
+        yield as_csv(piece, header=header)
+        header = False
+
+
+def as_json(appointments: Sequence[Appointment]) -> str:
+    """Return full records as JSON, with commas between them."""
+    return ",".join(to_json(appointment.record()).decode() for appointment in appointments)
+
+
+def record_response(appointment: Appointment) -> Response:
+    """Return the answer that shows an appointment as it is now."""
+    tag = entity_tag(appointment.version)
+    return Response(to_json(appointment.record()), headers={"ETag": tag}, media_type=JSON)
+
+
+def read_id(request: Request) -> int:
+    """Return the id in the path.
+
+    Raises:
+        NoSuchAppointment: it is no id that could ever be.
+    """
+    text: str = request.path_params["id"]
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise NoSuchAppointment
+    return int(text)

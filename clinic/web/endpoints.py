@@ -1,0 +1,138 @@
+"""The endpoint: one method on one path, what it does, who may ask, and how it is described.
+
+Each feature has a table of its own; routes, the OpenAPI document and ``/docs`` are made from these.
+"""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from clinic.web.leaving import ends_with_client
+from clinic.web.refusals import Refusal
+
+Part = TypeVar("Part")
+"""What a feature's handlers are given beside the request: its face, such as the desk."""
+
+Schema = Mapping[str, Any]
+
+
+class Permission(StrEnum):
+    """What a client must be allowed to do."""
+
+    OPEN = "open"
+    """Nothing: whoever asks is answered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """A header of a request or of an answer; ``always`` says that it is never missing."""
+
+    name: str
+    text: str
+    example: str
+    always: bool = True
+    pattern: str | None = None
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a body may be: its form, and examples, each by a name that says what it is for.
+
+    The form is a model or dataclass that pydantic reads and writes, or a JSON Schema. ``many`` says
+    that it is a list of that form.
+    """
+
+    form: type[Any] | Schema
+    examples: Mapping[str, object]
+    many: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What an endpoint may answer; ``contents`` are by media type, none for no body."""
+
+    text: str
+    status: HTTPStatus = HTTPStatus.OK
+    contents: Mapping[str, Content] = field(default_factory=dict)
+    headers: Sequence[Header] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """What a request's body has to be; the first of the media types is the usual one."""
+
+    media_types: Sequence[str]
+    content: Content
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint(Generic[Part]):
+    """One method on one path, which is the same with and without a final slash.
+
+    ``handler`` answers; if it is ``expensive``, it is cancelled when its client leaves. ``needs``
+    is the permission that a client must have, and what it does is ``audited`` or not.
+
+    The rest describes it. ``name`` is its operationId and its anchor in ``/docs``. ``ids`` and
+    ``queries`` are examples: of the values in the path, and of whole queries. ``refusals`` are
+    those of its own; ``clinic.web.description`` adds those that come to all.
+    """
+
+    method: str
+    path: str
+    handler: Callable[[Part, Request], Awaitable[Response]]
+    needs: Permission = Permission.OPEN
+    audited: bool = False
+    expensive: bool = False
+
+    name: str
+    group: str
+    summary: str
+    text: str = ""
+    ids: Mapping[str, object] = field(default_factory=dict)
+    query: type[BaseModel] | None = None
+    queries: Sequence[Mapping[str, str]] = ()
+    headers: Sequence[Header] = ()
+    body: Body | None = None
+    answers: Sequence[Answer]
+    refusals: Sequence[type[Refusal]] = ()
+
+
+def routes(table: Iterable[Endpoint[Part]], part: Part) -> list[Route]:
+    """Return the routes of a feature's endpoints; their handlers are given the ``part``."""
+    by_path: defaultdict[str, dict[str, Endpoint[Part]]] = defaultdict(dict)
+    for endpoint in table:
+        by_path[endpoint.path][endpoint.method] = endpoint
+    return [
+        Route(path + slash, _answering(endpoints, part), methods=list(endpoints))
+        for path, endpoints in by_path.items()
+        for slash in ("", "/")
+    ]
+
+
+def _answering(
+    endpoints: Mapping[str, Endpoint[Part]], part: Part
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return what answers all methods on a path; HEAD is answered as GET is, without the body."""
+    handlers = {method: _handler(endpoint, part) for method, endpoint in endpoints.items()}
+    if "GET" in handlers:
+        handlers["HEAD"] = handlers["GET"]
+
+    async def answer(request: Request) -> Response:
+        return await handlers[request.method](request)
+
+    return answer
+
+
+def _handler(endpoint: Endpoint[Part], part: Part) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        return await endpoint.handler(part, request)
+
+    return ends_with_client(handle) if endpoint.expensive else handle
