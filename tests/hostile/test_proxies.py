@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -161,3 +162,22 @@ def test_no_booking_is_lost_where_a_proxy_lets_idle_connections_go(proxy: Proxy)
     ) as found:
         until(lambda: found.booked >= 200)
     assert set(found.statuses) == {201}, found.failures
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", ["plain", "kept"])
+def test_a_clinic_that_stops_loses_no_booking_while_another_is_there(
+    tmp_path: Path, kind: type[Proxy], way: str
+) -> None:
+    """One that starts says 503 for a moment; a booking that is lost is 502, or no answer at all."""
+    with contextlib.ExitStack() as stack:
+        one, two = (stack.enter_context(running(tmp_path)) for _ in range(2))
+        proxy = stack.enter_context(in_front(kind, one, two))
+        with friends(proxy.ports[way], crowd=16, break_seconds=lambda: 0.001) as found:
+            for _ in range(10):
+                enough = found.booked + 200
+                until(lambda enough=enough: found.booked > enough)  # type: ignore[misc]
+                assert one.stop() == 0
+                one = stack.enter_context(running(tmp_path, port=one.port))
+        print(kind.NAME, way, dict(found.statuses), f"slowest {found.slowest_seconds:.2f} s")
+        assert set(found.statuses) <= {201, 503}, found.failures

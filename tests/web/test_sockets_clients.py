@@ -284,6 +284,31 @@ def test_a_stop_lets_a_client_take_the_answer_in_hand(stage: Stage) -> None:
     assert received > LARGE_BYTES - 1000
 
 
+def test_a_stop_answers_requests_that_are_under_way(stage: Stage) -> None:
+    """A proxy does not send a POST again, when its connection is closed instead of an answer."""
+    with (
+        served(stage.app(), grace_seconds=30, last_call_seconds=2) as server,
+        server.connect() as kept,
+        server.connect() as fresh,
+    ):
+        kept.sendall(get())
+        kept.recv(65536)
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        until(lambda: is_refused(server))
+        for connection in (kept, fresh):
+            connection.sendall(post(length(b"a"), body=b"a"))
+            (answer,) = answers(until_closed(connection))
+            assert answer.status == 200
+            assert answer.headers["connection"] == "close"
+        stopping.join()
+
+
+def is_refused(server: Served) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", server.port)) != 0
+
+
 def test_a_stop_ends_idle_connections_at_once(stage: Stage) -> None:
     with served(stage.app(), grace_seconds=30) as server, ExitStack() as connections:
         fresh = connections.enter_context(server.connect())

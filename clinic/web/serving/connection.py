@@ -98,10 +98,16 @@ class Connection(asyncio.Protocol):
         """Heed that it has."""
         self._outgoing.resume()
         self._crowd.release(self)
-        if self._exchange is None:
-            self._go_on()
-        else:
+        if self._exchange is not None:
             self._settle()
+        elif self._last:
+            self._hang_up()
+        else:
+            self._go_on()
+
+    def last_call(self) -> None:
+        """End with the next answer, which says so; for that, wait for a request still."""
+        self._last = True
 
     # What uvicorn calls
 
@@ -115,8 +121,6 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Read as many requests as may be read now."""
-        if self._last and self._idle:
-            self._hang_up()
         try:
             while self._incoming.unread and not self._closing and self._read():
                 pass
