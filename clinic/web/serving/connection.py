@@ -232,13 +232,16 @@ class Connection(asyncio.Protocol):
             exchange.leave()
         if self._closing:
             return
-        if exchange is None or not exchange.started:
+        # A second answer to one request would be taken for the next one's.
+        answered = exchange is None and self._incoming.body is not None
+        if exchange is not None and exchange.started:
+            if not exchange.ends_visibly:
+                # An orderly end would look like the end of the response.
+                self._reset()
+        elif not answered:
             with_body = exchange is None or exchange.scope["method"] != "HEAD"
             response = response_to(problem, self.default_headers, with_body=with_body)
             self._outgoing.write(response)
-        elif not exchange.ends_visibly:
-            # An orderly end would look like the end of the response.
-            self._reset()
         self._hang_up()
 
     def _hang_up(self) -> None:
