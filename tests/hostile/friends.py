@@ -9,9 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 
-from tests.process.clinic import ClinicProcess
 from tests.servers.ports import LOOPBACK
 from tests.timing import PATIENCE_SECONDS
 
@@ -95,9 +93,3 @@ def friends(
         leave.set()
         for thread in threads:
             thread.join()
-
-
-def peak_mib(clinic: ClinicProcess) -> int:
-    """Return the most memory that a process has had at a time."""
-    lines = Path(f"/proc/{clinic.process.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) // 1024
