@@ -1,7 +1,7 @@
-.PHONY: help run test test-long bench lint lock
+.PHONY: help run test test-long test-hostile bench lint lock
 
 help: ## Say what each target does
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
 run: ## Install what is needed and start the clinic on http://127.0.0.1:8000
 	scripts/run
@@ -11,6 +11,9 @@ test: ## Install what is needed, check the code and run all tests
 
 test-long: ## Run the tests that take too long for every day
 	scripts/test-long
+
+test-hostile: ## Attack the clinic over HTTP and messages, through proxies and a browser
+	scripts/test-hostile
 
 bench: ## Measure the clinic beside its peers and limits; takes ten minutes
 	scripts/bench

@@ -15,7 +15,8 @@ import pytest
 from clinic.cli import LOOP
 from clinic.database import Database, Dialect, migrate, open_database
 from tests.process.clinic import ClinicProcess, running
-from tests.servers import PgBouncer, Postgres, Rabbit, ServerMissing
+from tests.servers import Postgres, Rabbit, ServerMissing
+from tests.servers.server import Server
 from tests.timing import SLACK_SECONDS
 
 NUMBERS = itertools.count(1)
@@ -147,7 +148,7 @@ def vhost(rabbit: Rabbit) -> Iterator[str]:
     rabbit.delete_vhost(name)
 
 
-def start_or_skip(server: Postgres | Rabbit | PgBouncer) -> None:
+def start_or_skip(server: Server) -> None:
     """Start a server; where it is missing, skip the test at a desk and fail it in CI."""
     try:
         server.start()

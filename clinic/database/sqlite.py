@@ -39,8 +39,9 @@ TURN_SECONDS = 10.0
 # How long a statement may take: on a disk that hangs it has no end of its own. The longest that the
 # clinic has, its analytics over 1,000,000 events, takes half of this.
 STATEMENT_SECONDS = 30.0
-# Connections that nobody uses are kept open up to this number; opening one takes 1.3 ms (STACK 3).
-IDLE_CONNECTIONS = 8
+# So many read at a time, each in a thread: more would wait for the interpreter, and keep writers
+# from it. Their connections are kept open, for opening one takes 1.3 ms (STACK 3).
+READERS = 8
 # `->>`, in which batches are unfolded, came with 3.38 (https://sqlite.org/releaselog/3_38_0.html).
 OLDEST_SQLITE = (3, 38, 0)
 
@@ -99,7 +100,8 @@ class SQLite:
         )
         self._idle: list[Session] = []
         self._open = 0
-        self._turn = anyio.Lock()
+        self._to_write = anyio.Semaphore(1)
+        self._to_read = anyio.Semaphore(READERS)
 
     async def open(self) -> None:
         """Do nothing yet: a connection is opened when it is needed."""
@@ -111,13 +113,13 @@ class SQLite:
 
     @contextlib.asynccontextmanager
     async def lend(self, *, writing: bool) -> AsyncIterator[Session]:
-        """Lend a session, to one writer after the other: SQLite has one, and no queue for it."""
-        async with self._turn_to_write() if writing else contextlib.nullcontext():
+        """Lend a session: to a few readers, and one writer. SQLite has one, and no queue for it."""
+        async with self._turn(self._to_write if writing else self._to_read):
             session = await self._idle_or_new()
             try:
                 yield session
             finally:
-                if session.sound and len(self._idle) < IDLE_CONNECTIONS:
+                if session.sound:
                     self._idle.append(session)
                 else:
                     await self._discard(session)
@@ -126,18 +128,20 @@ class SQLite:
                 self.check()
 
     @contextlib.asynccontextmanager
-    async def _turn_to_write(self) -> AsyncIterator[None]:
+    async def _turn(self, turns: anyio.Semaphore) -> AsyncIterator[None]:
         try:
-            with anyio.fail_after(TURN_SECONDS):
-                await self._turn.acquire()
-        except TimeoutError:
-            raise DatabaseUnavailable(
-                f"the database {self._path} has been busy for {TURN_SECONDS:g} s"
-            ) from None
+            turns.acquire_nowait()
+        except anyio.WouldBlock:
+            with anyio.move_on_after(TURN_SECONDS) as waiting:
+                await turns.acquire()
+            if waiting.cancelled_caught:
+                raise DatabaseUnavailable(
+                    f"the database {self._path} has been busy for {TURN_SECONDS:g} s"
+                ) from None
         try:
             yield
         finally:
-            self._turn.release()
+            turns.release()
 
     async def _idle_or_new(self) -> Session:
         if self._idle:

@@ -157,12 +157,30 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what is in hand."""
-        self._open = False
-        self._crowd.stop()
+        self._close_door()
         if self._lifecycle.stopping:
-            self._listener.close()  # or the system would go on taking connections for us
+            for other in sockets or []:
+                other.close()
+            await self._let_in_the_last()
+        await self._crowd.last_call()
         await super().shutdown(sockets)
         await self._crowd.disperse()
+
+    async def _let_in_the_last(self) -> None:
+        """Take in those who are connected already, as far as the system is concerned.
+
+        When nobody listens any more it resets them, and what a proxy has sent them is lost.
+        """
+        room = self._crowd.limits.connections - len(self._crowd.members)
+        waiting: list[socket.socket] = []
+        self._listener.setblocking(False)
+        with contextlib.suppress(OSError):  # nobody waits any more, or no descriptor is left
+            while len(waiting) < room:
+                waiting.append(self._listener.accept()[0])
+        self._listener.close()
+        for one in waiting:
+            one.setblocking(False)
+            await asyncio.get_running_loop().connect_accepted_socket(self._connection, one)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -23,9 +23,9 @@ from clinic.messaging.message import Message
 from clinic.messaging.rabbitmq.consuming import LARGEST_BODY, LONGEST_SUBJECT, publishable
 from clinic.messaging.rabbitmq.frames import Frames, Incoming, framed
 from clinic.messaging.rabbitmq.properties import Properties, read_properties
+from tests.messaging.attacked import HOSTILE
 from tests.messaging.stranger import long, properties, short, table
 from tests.messaging.test_broker import message
-from tests.messaging.test_hostile_messages import HOSTILE
 from tests.timing import SLACK_SECONDS
 
 pytestmark = pytest.mark.anyio

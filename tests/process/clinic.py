@@ -51,6 +51,12 @@ class ClinicProcess:
         self._log.seek(0)
         return self._log.read()
 
+    @property
+    def peak_mib(self) -> int:
+        """The most memory that the process has had at a time."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) // 1024
+
     def until_ready(self) -> "ClinicProcess":
         """Wait until the process says that it is ready."""
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.process.clinic import until
 from tests.timing import SLACK_SECONDS
-from tests.web.corpus import get, length, post
+from tests.web.corpus import CHUNKED, get, length, post
 from tests.web.serving import (
     LARGE_BYTES,
     MEDIUM_BYTES,
@@ -282,6 +282,45 @@ def test_a_stop_lets_a_client_take_the_answer_in_hand(stage: Stage) -> None:
             time.sleep(0.01)
         stopping.join()
     assert received > LARGE_BYTES - 1000
+
+
+@pytest.mark.parametrize(
+    "rest", [b"zz\r\n", b"1\r\na", b""], ids=["malformed", "cut off", "missing"]
+)
+def test_a_request_that_is_answered_is_not_answered_again(server: Served, rest: bytes) -> None:
+    """The rest of its body may be as wrong as it likes: who waits for another answer would err."""
+    with server.connect() as connection:
+        connection.sendall(post(CHUNKED, line=b"POST /early HTTP/1.1"))
+        (answer,) = answers(connection.recv(65536))
+        assert answer.status == 200
+        connection.sendall(rest)
+        connection.shutdown(socket.SHUT_WR)
+        assert until_closed(connection) == b""
+
+
+def test_a_stop_answers_requests_that_are_under_way(stage: Stage) -> None:
+    """A proxy does not send a POST again, when its connection is closed instead of an answer."""
+    with (
+        served(stage.app(), grace_seconds=30, last_call_seconds=2) as server,
+        server.connect() as kept,
+        server.connect() as fresh,
+    ):
+        kept.sendall(get())
+        kept.recv(65536)
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        until(lambda: is_refused(server))
+        for connection in (kept, fresh):
+            connection.sendall(post(length(b"a"), body=b"a"))
+            (answer,) = answers(until_closed(connection))
+            assert answer.status == 200
+            assert answer.headers["connection"] == "close"
+        stopping.join()
+
+
+def is_refused(server: Served) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", server.port)) != 0
 
 
 def test_a_stop_ends_idle_connections_at_once(stage: Stage) -> None:

@@ -98,10 +98,16 @@ class Connection(asyncio.Protocol):
         """Heed that it has."""
         self._outgoing.resume()
         self._crowd.release(self)
-        if self._exchange is None:
-            self._go_on()
-        else:
+        if self._exchange is not None:
             self._settle()
+        elif self._last:
+            self._hang_up()
+        else:
+            self._go_on()
+
+    def last_call(self) -> None:
+        """End with the next answer, which says so; for that, wait for a request still."""
+        self._last = True
 
     # What uvicorn calls
 
@@ -115,8 +121,6 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Read as many requests as may be read now."""
-        if self._last and self._idle:
-            self._hang_up()
         try:
             while self._incoming.unread and not self._closing and self._read():
                 pass
@@ -228,15 +232,18 @@ class Connection(asyncio.Protocol):
             exchange.leave()
         if self._closing:
             return
-        if exchange is None or not exchange.started:
+        # A second answer to one request would be taken for the next one's.
+        answered = exchange is None and self._incoming.body is not None
+        if exchange is not None and exchange.started:
+            if not exchange.ends_visibly:
+                # An orderly end would look like the end of the response.
+                self._reset()
+        elif not answered:
             with_body = exchange is None or exchange.scope["method"] != "HEAD"
             response = response_to(
                 refusal, self._root_path, self.default_headers, with_body=with_body
             )
             self._outgoing.write(response)
-        elif not exchange.ends_visibly:
-            # An orderly end would look like the end of the response.
-            self._reset()
         self._hang_up()
 
     def _hang_up(self) -> None:

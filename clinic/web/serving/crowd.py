@@ -27,6 +27,9 @@ class Member(Protocol):
     def give_way(self) -> None:
         """Leave, for somebody else needs the place."""
 
+    def last_call(self) -> None:
+        """End with the next answer."""
+
     def probe(self) -> None:
         """Find out whether a client that has ended its side is still there."""
 
@@ -171,9 +174,18 @@ class Crowd:
                 member.probe()
         self.tally.tell()
 
-    def stop(self) -> None:
-        """Wait less long for those who do not take their answer: a stop waits for them."""
+    async def last_call(self) -> None:
+        """Let whoever is here send one more request, if it comes at once.
+
+        It may be under way already. A proxy that finds its connection closed does not know what has
+        become of a POST; it does not send it to another clinic, but answers 502.
+        """
+        # A stop waits for those who do not take their answer, too.
         self.taking.seconds = min(self.taking.seconds, self.limits.stopping_take_seconds)
+        for member in self.members:
+            member.last_call()
+        if self.members:
+            await asyncio.sleep(self.limits.last_call_seconds)
 
     async def disperse(self) -> None:
         """Close whatever is left, once those have answered whose requests were cancelled.

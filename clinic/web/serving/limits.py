@@ -43,6 +43,8 @@ class Limits:
     steps of 64 KiB, so at a higher rate clients would be cut off that do read."""
     stopping_take_seconds: float = 2.0
     """The same while the process stops; then any byte counts."""
+    last_call_seconds: float = 0.2
+    """How long an idle connection is kept when the process stops, for a request under way."""
     held_bytes: int = 64 * MIB
     """Parts of answers that wait for their clients, of all connections together."""
     linger_seconds: float = 1.0
