@@ -82,7 +82,7 @@ def test_a_clinic_is_whole_behind_a_proxy(proxy: Proxy, way: str, prefix: str) -
         assert changed.json()["status"] == "arrived"
         assert asked.get(f"{prefix}/docs").status_code == 200
         taken = asked.post(f"{prefix}/appointment", json=booking | {"patient_name": "Пётр"})
-        assert taken.json()["type"] == "/stripped/docs#slot-taken"
+        assert taken.json()["type"] == "/stripped/docs#time-taken"
         gone = asked.delete(f"{prefix}/appointment/{following.json()[0]['id']}")
         assert gone.status_code == (403 if way == "guarded" else 200)
 
