@@ -33,6 +33,26 @@ LOCK_LOOK_SECONDS = 0.05
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
 SELECT_APPLIED = "select migration_id from _yoyo_migration"
+DELETE_APPLIED = "delete from _yoyo_migration"
+
+# The schema was written in many steps and then anew as one, WHOLE. A database that has all of STEPS
+# is taken over: it gets those in the folder BEFORE that it lacks, and is then what WHOLE makes.
+WHOLE = "0001.clinic"
+STEPS = frozenset(
+    {
+        "0001.appointment",
+        "0002.event",
+        "0003.message",
+        "0004.recorded",
+        "0005.idempotency_key",
+        "0006.last_before",
+        "0007.outbox",
+        "0008.override_once",
+        "0009.rectangles",
+        LAST_STEP := "0010.overrides_by_time",
+    }
+)
+BEFORE = "before"
 
 # Errors of SQLite's, and classes of SQLSTATE, that may pass by themselves.
 PASSING_ON_SQLITE = frozenset(
@@ -71,19 +91,32 @@ def is_up_to_date(name: str, dialect: Dialect, applied: Iterable[str]) -> bool:
     """Tell whether all migrations are among those that were applied to the database.
 
     Raises:
-        CannotMigrate: others were as well: a newer version of the clinic has worked on it.
+        CannotMigrate: others were as well: a newer version of the clinic has worked on it, or one
+            so old that this one cannot go on from there.
     """
     folder = MIGRATIONS / dialect
-    known = {path.stem for path in folder.glob("*.sql") if not path.stem.endswith(".rollback")}
+    known, applied = ids_in(folder), set(applied)
     if not known:
         raise CannotMigrate(f"there are no migrations in {folder}: install the clinic again")
-    unknown = sorted(set(applied) - known)
+    steps = STEPS | ids_in(folder / BEFORE)
+    unknown = sorted(applied - known - steps)
     if unknown:
         raise CannotMigrate(
             f"{name} was brought up to date by another version of the clinic, whose changes this "
             f"one does not know ({', '.join(unknown)}): start that version"
         )
-    return known <= set(applied)
+    if applied & steps and not applied >= STEPS:
+        raise CannotMigrate(
+            f"{name} has the schema of an older clinic, up to {max(applied & steps)}, from which "
+            f"this one cannot go on: run `clinic.py migrate` of one that has {LAST_STEP}, then "
+            "start this one"
+        )
+    return known <= applied
+
+
+def ids_in(folder: Path) -> set[str]:
+    """Return the ids of the migrations in a folder."""
+    return {path.stem for path in folder.glob("*.sql") if not path.stem.endswith(".rollback")}
 
 
 def check_server(name: str, version: int, encoding: str) -> None:
@@ -198,17 +231,26 @@ def _apply(uri: str, name: str, dialect: Dialect) -> list[str]:
     # yoyo logs who migrated, and asks for the name only after it has applied the migration: where
     # the user has no entry in the passwd file, as in a container, that fails too late (STACK 5).
     os.environ.setdefault("USER", "clinic")
-    migrations = yoyo.read_migrations(str(MIGRATIONS / dialect))
+    whole = yoyo.read_migrations(str(MIGRATIONS / dialect))
+    steps = yoyo.read_migrations(str(MIGRATIONS / dialect / BEFORE))
     with yoyo.get_backend(uri) as backend:
         # We hold the only right to migrate, so a lock that yoyo finds is one that a killed process
         # left behind; yoyo would wait for it for ever.
         backend.break_lock()
         with backend.lock():
-            missing = backend.to_apply(migrations)
-            is_up_to_date(name, dialect, [row[0] for row in backend.execute(SELECT_APPLIED)])
+            backend.ensure_internal_schema_updated()
+            applied = {row[0] for row in backend.execute(SELECT_APPLIED)}
+            is_up_to_date(name, dialect, applied)
+            taken_over = backend.to_apply(steps) if applied & STEPS else []
+            if applied & STEPS:
+                backend.apply_migrations(taken_over)
+                with backend.transaction():
+                    backend.execute(DELETE_APPLIED)
+                    backend.mark_one(next(one for one in whole if one.id == WHOLE))
+            missing = backend.to_apply(whole)
             backend.apply_migrations(missing)
             # yoyo passes over a migration that it cannot read.
-            left = backend.to_apply(migrations)
+            left = backend.to_apply(whole)
     if left:
         raise CannotMigrate("not applied: " + ", ".join(migration.id for migration in left))
-    return [migration.id for migration in missing]
+    return [migration.id for migration in (*taken_over, *missing)]

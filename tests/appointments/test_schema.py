@@ -206,7 +206,7 @@ def test_an_override_is_refused_by_nothing_and_refuses_ordinary_ones(book: Book)
 
 @pytest.mark.parametrize("place", range(3))
 def test_of_many_in_one_statement_each_is_judged_by_the_overrides(book: Book, place: int) -> None:
-    """PostgreSQL looks once for all of them (migrations/postgresql/0013.conflicts.sql)."""
+    """PostgreSQL looks once for all of them (migrations/postgresql/0001.clinic.sql)."""
     book.insert("10:00", 60, override_reason="r")
     offices = ["B", "C", "D"]
     offices[place] = "A"
@@ -298,7 +298,7 @@ def test_fractions_of_a_second_count(book: Book) -> None:
 
 
 def test_a_microsecond_counts_in_every_year(book: Book) -> None:
-    """PostgreSQL's rule reckons in doubles (migrations/postgresql/0009.rectangles.sql)."""
+    """PostgreSQL's rule reckons in doubles (migrations/postgresql/0001.clinic.sql)."""
     dice = random.Random(9)
     microsecond = datetime.timedelta(microseconds=1)
     for year in (1900, 1969, 1970, 2027, 2038, *range(2040, 2199, 3), 2199):

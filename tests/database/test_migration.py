@@ -1,7 +1,11 @@
 """Migrations: forward, back, by many at once, after a kill, as nobody in particular."""
 
+import contextlib
+import dataclasses
+import hashlib
 import multiprocessing
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -12,9 +16,8 @@ import pytest
 import yoyo
 
 from clinic.database import BadDatabaseURL, CannotMigrate, Dialect, migrate
-from clinic.database.migration import MIGRATIONS
+from clinic.database.migration import BEFORE, MIGRATIONS, STEPS
 from tests.servers import Postgres
-from tests.servers.guardian import ServerFailed
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +68,7 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
 def test_eight_processes_may_start_together(empty_database_url: str) -> None:
     with multiprocessing.get_context("spawn").Pool(8) as pool:
         applied = pool.map(migrate, [empty_database_url] * 8)
-    assert sorted(map(len, applied)) == [0] * 7 + [13]
+    assert sorted(map(len, applied)) == [0] * 7 + [1]
 
 
 def test_going_back_and_forth_ends_where_it_began(empty_database_url: str) -> None:
@@ -81,60 +84,140 @@ def test_going_back_and_forth_ends_where_it_began(empty_database_url: str) -> No
     assert migrate(empty_database_url) == []
 
 
-def test_what_was_open_in_the_log_is_open_in_the_outbox(empty_database_url: str) -> None:
-    """Also where a crash has kept yoyo from noting that it was moved, and it is moved again."""
-    dialect = "sqlite" if empty_database_url.startswith("sqlite") else "postgresql"
-    uri = empty_database_url.replace("postgresql://", "postgresql+psycopg://")
-    time, nothing = "2026-01-01T00:00:00+00:00", None
+# The schema of migration 0010, with the rows in which yoyo notes what was applied.
+OLDER = Path(__file__).parent / "older"
+INSERT_OLDER = (
+    "insert into appointment (patient_name, patient_key, office_number, date_time,"
+    " duration_minutes, end_time)"
+    " values ('A', 'a', '1', '2027-12-01T10:00:00', 15, '2027-12-01T10:15:00')"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Book:
+    """A database of either kind, seen from outside of the clinic."""
+
+    url: str
+    postgres: Postgres | None
+
+    def execute(self, script: str) -> None:
+        if self.postgres is not None:
+            self.postgres.execute(script, "older")
+            return
+        with contextlib.closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as connection:
+            connection.executescript(script)
+
+    def select(self, sql: str) -> list[str]:
+        if self.postgres is not None:
+            return self.postgres.execute(sql, "older").splitlines()
+        with contextlib.closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as connection:
+            return [str(row[0]) for row in connection.execute(sql)]
+
+    def schema(self) -> list[str]:
+        """Return the schema without what does not count: comments, quotes, repeated brackets."""
+        if self.postgres is not None:
+            return re.sub(r"[()]", "", self.postgres.dump_schema("older")).splitlines()
+        statements = schema(Path(self.url.removeprefix("sqlite:///")))
+        bare = [re.sub(r"--.*", "", one).replace('"', "") for one in statements]
+        bare += self.select("select name from sqlite_sequence where name = 'appointment'")
+        return sorted(" ".join(one.split()) for one in bare)
+
+    def noted(self) -> list[str]:
+        return self.select("select migration_id from _yoyo_migration order by migration_id")
+
+
+@pytest.fixture(params=list(Dialect))
+def empty_book(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Book]:
+    if request.param is Dialect.SQLITE:
+        yield Book(f"sqlite:///{tmp_path / 'older.db'}", None)
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    yield Book(server.create_database("older"), server)
+    server.drop_database("older")
+
+
+@pytest.fixture
+def whole_schema(empty_book: Book) -> list[str]:
+    """The schema of a new database; the book is empty again afterwards."""
+    migrate(empty_book.url)
+    found = empty_book.schema()
+    if empty_book.postgres is not None:
+        empty_book.postgres.drop_database("older")
+        empty_book.postgres.create_database("older")
+    else:
+        Path(empty_book.url.removeprefix("sqlite:///")).unlink()
+    return found
+
+
+@pytest.fixture
+def older_book(whole_schema: list[str], empty_book: Book) -> Book:
+    """A book at migration 0010, with one appointment."""
+    del whole_schema  # made before
+    dialect = Dialect.SQLITE if empty_book.postgres is None else Dialect.POSTGRESQL
+    empty_book.execute((OLDER / f"{dialect}.sql").read_text())
+    empty_book.execute(INSERT_OLDER)
+    return empty_book
+
+
+STEPS_AFTER = ["0011.clinic", "0012.overnight", "0013.conflicts"]
+
+
+def test_an_older_book_is_taken_over(older_book: Book, whole_schema: list[str]) -> None:
+    assert migrate(older_book.url) == STEPS_AFTER
+    assert older_book.noted() == ["0001.clinic"]
+    assert older_book.schema() == whole_schema
+    assert older_book.select("select patient_name from appointment") == ["A"]
+    assert migrate(older_book.url) == []
+
+
+def test_one_that_has_every_step_is_taken_over_as_it_is(
+    empty_book: Book, whole_schema: list[str]
+) -> None:
+    migrate(empty_book.url)
+    empty_book.execute(INSERT_OLDER + "; delete from _yoyo_migration")
+    for name in (*sorted(STEPS), *STEPS_AFTER):
+        empty_book.execute(
+            "insert into _yoyo_migration (migration_hash, migration_id)"
+            f" values ('{hashlib.sha256(name.encode()).hexdigest()}', '{name}')"
+        )
+    assert migrate(empty_book.url) == []
+    assert empty_book.noted() == ["0001.clinic"]
+    assert empty_book.schema() == whole_schema
+    assert empty_book.select("select patient_name from appointment") == ["A"]
+
+
+@pytest.mark.parametrize("done", [1, 2])
+def test_a_taking_over_that_was_killed_goes_on(
+    older_book: Book, whole_schema: list[str], done: int
+) -> None:
+    dialect = Dialect.SQLITE if older_book.postgres is None else Dialect.POSTGRESQL
+    uri = older_book.url.replace("postgresql://", "postgresql+psycopg://")
     with yoyo.get_backend(uri) as backend:
-        migrations = yoyo.read_migrations(str(MIGRATIONS / dialect))
-        before = migrations.filter(lambda migration: migration.id < "0007")
-        backend.apply_migrations(backend.to_apply(before))
-        for name, settled_at in (("open", nothing), ("settled", time)):
-            values = {"id": name, "time": time, "settled_at": settled_at}
-            backend.execute(
-                "insert into event (id, type, subject, body, relay_at, published_at, publications,"
-                " settled_at) values (:id, 't', 's', '{}', :time, :time, 2, :settled_at)"
-                if dialect == "sqlite"
-                else "insert into event (id, type, subject, body, relay_at, published_at,"
-                " publications, settled_at)"
-                " values (%(id)s, 't', 's', '{}', %(time)s, %(time)s, 2, %(settled_at)s)",
-                values,
-            )
-        backend.commit()
-    for _ in range(2):
-        migrate(empty_database_url)
-        with yoyo.get_backend(uri) as backend:
-            outbox = backend.execute("select position, publications from outbox").fetchall()
-            assert [tuple(row) for row in outbox] == [(1, 2)]
-            log = backend.execute("select position, id from event order by position").fetchall()
-            assert [tuple(row) for row in log] == [(1, "open"), (2, "settled")]
-            backend.execute("delete from _yoyo_migration where migration_id = '0007.outbox'")
-            backend.commit()
+        steps = yoyo.read_migrations(str(MIGRATIONS / dialect / BEFORE))
+        backend.apply_migrations(backend.to_apply(steps)[:done])
+    assert migrate(older_book.url) == STEPS_AFTER[done:]
+    assert older_book.noted() == ["0001.clinic"]
+    assert older_book.schema() == whole_schema
 
 
-def test_a_full_book_keeps_its_rule_in_either_form(postgres: Postgres) -> None:
-    """The rule against overlaps was put anew (migrations/postgresql/0009.rectangles.sql)."""
-    url = postgres.create_database("forms")
-    insert = (
-        "insert into appointment (patient_name, patient_key, office_number, date_time,"
-        " duration_minutes, end_time) select 'a', 'a', 'A', at, 15, at + interval '15 minutes'"
-        " from generate_series(timestamp '2027-12-01 {}', '2027-12-03', '15 minutes') as at"
+def test_a_book_that_stopped_before_is_refused_in_one_line(older_book: Book) -> None:
+    older_book.execute("delete from _yoyo_migration where migration_id >= '0008'")
+    before = older_book.schema()
+    with pytest.raises(CannotMigrate) as refused:
+        migrate(older_book.url)
+    assert "up to 0007.outbox" in str(refused.value)
+    assert "run `clinic.py migrate` of one that has 0010.overrides_by_time" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert older_book.schema() == before
+
+
+def test_a_book_of_a_newer_clinic_is_refused_in_one_line(empty_book: Book) -> None:
+    migrate(empty_book.url)
+    empty_book.execute(
+        "insert into _yoyo_migration (migration_hash, migration_id) values ('x', '0002.newer')"
     )
-    with yoyo.get_backend(url.replace("postgresql://", "postgresql+psycopg://")) as backend:
-        migrations = yoyo.read_migrations(str(MIGRATIONS / "postgresql"))
-        before = migrations.filter(lambda migration: migration.id < "0009")
-        after = migrations.filter(lambda migration: migration.id >= "0009")
-        backend.apply_migrations(backend.to_apply(before))
-        postgres.execute(insert.format("10:00"), "forms")
-        for forth in (True, False, True):
-            if forth:
-                backend.apply_migrations(backend.to_apply(after))
-            else:
-                backend.rollback_migrations(backend.to_rollback(after))
-            with pytest.raises(ServerFailed, match="office_taken"):
-                postgres.execute(insert.format("10:01"), "forms")
-    postgres.drop_database("forms")
+    with pytest.raises(CannotMigrate, match=r"does not know \(0002.newer\): start that version$"):
+        migrate(empty_book.url)
 
 
 def test_both_dialects_have_the_same_migrations() -> None:

@@ -78,6 +78,13 @@ class Postgres(Server):
         command = [f"{self._binaries}/psql", *how, *where]
         return run(command, self._environment, self.directory).strip()
 
+    def dump_schema(self, database: str) -> str:
+        """Return what pg_dump says of a database's schema, without yoyo's own tables."""
+        where = ["-h", LOOPBACK, "-p", str(self.port), "-U", "postgres", "-d", database]
+        command = [f"{self._binaries}/pg_dump", "-s", "-T", "*yoyo*", *where]
+        lines = run(command, self._environment, self.directory).splitlines()
+        return "\n".join(line for line in lines if not line.startswith("\\"))
+
     def _create(self) -> Path:
         self._binaries = find_binaries()
         directory = self._make_directory("postgres", self._user)

@@ -1,2 +1,0 @@
-drop table if exists appointment;
-drop function if exists refuse_over_override;

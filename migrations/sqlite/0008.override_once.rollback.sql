@@ -1,1 +1,0 @@
--- Nothing: SQLite has no triggers of whole statements, and judges a row in no time.

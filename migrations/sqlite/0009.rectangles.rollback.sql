@@ -1,1 +1,0 @@
--- Nothing: on SQLite the rule needs no index of its own.

@@ -1,1 +1,0 @@
--- Nothing: on SQLite 0006 has seen to it.
