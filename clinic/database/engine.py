@@ -76,6 +76,9 @@ class Session:
     driver: Any
     """The driver's own connection, behind ``raw``."""
     sound: bool = True
+    interrupted: bool = False
+    """Whether nothing has failed on it but that a task was cancelled in the middle of a statement:
+    an engine may keep the session if it finds it as good as before."""
 
 
 class Engine(Protocol):
@@ -159,5 +162,6 @@ def translating(engine: Engine, session: Session, *, committing: bool = False) -
             ours = OutcomeUnknown(f"{ours}; it may have committed")
         raise ours from None
     except BaseException:
-        session.sound = False  # cancelled in the middle of a statement
+        session.interrupted = session.sound
+        session.sound = False
         raise

@@ -208,11 +208,26 @@ class PostgreSQL:
             raise
 
     async def _keep_or_cut(self, session: _Session) -> None:
+        if session.interrupted and await self._answers_again(session):
+            session.sound, session.interrupted = True, False
         if session.sound and session.opened_at > self._outage_at:
             session.idle_since = time.monotonic()
             self._idle.append(session)
         else:
             await self._cut(session)
+
+    async def _answers_again(self, session: _Session) -> bool:
+        """Tell whether a session is as good as before its statement was cancelled.
+
+        asyncpg has asked the server to cancel it, and waits for that before it says anything else
+        there. Whoever asks for a list and leaves costs a rollback, not a new session.
+        """
+        with contextlib.suppress(Exception):
+            with anyio.CancelScope(shield=True), anyio.fail_after(CANCEL_SECONDS):
+                await session.driver.execute("rollback")
+            return True
+        session.driver.terminate()  # it has had its time
+        return False
 
     async def _cut(self, session: _Session) -> None:
         """Close a session that nobody should use again, whatever state it is in."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import anyio
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,23 +16,25 @@ CLIENT_LEFT = 499
 def ends_with_client(handler: Handler) -> Handler:
     """Return a handler that is cancelled as soon as its client has left; for expensive reads.
 
-    It is for requests without a body: what arrives of one is thrown away.
+    It is for requests without a body: what arrives of one is thrown away. The handler's shields
+    hold, as they would not if its task were cancelled: what it has to put in order, it does.
     """
 
     async def handle(request: Request) -> Response:
-        answering = asyncio.ensure_future(handler(request))
-        leaving = asyncio.ensure_future(_disconnect(request))
-        try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            return answering.result() if answering.done() else Response(status_code=CLIENT_LEFT)
-        finally:
-            answering.cancel()
-            leaving.cancel()
-            await asyncio.gather(answering, leaving, return_exceptions=True)
+        with anyio.CancelScope() as answering:
+            leaving = asyncio.create_task(_cancel_when_left(request, answering))
+            try:
+                return await handler(request)
+            finally:
+                leaving.cancel()
+                with anyio.CancelScope(shield=True):
+                    await asyncio.gather(leaving, return_exceptions=True)
+        return Response(status_code=CLIENT_LEFT)
 
     return handle
 
 
-async def _disconnect(request: Request) -> None:
+async def _cancel_when_left(request: Request, answering: anyio.CancelScope) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    answering.cancel()

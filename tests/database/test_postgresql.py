@@ -5,6 +5,7 @@ import datetime
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from functools import partial
 
 import anyio
 import asyncpg
@@ -25,6 +26,7 @@ from clinic.database import (
 )
 from clinic.database.engine import CLOSING_SECONDS
 from clinic.database.postgresql import (
+    CANCEL_SECONDS,
     CONNECT_SECONDS,
     MOST_CONNECTIONS,
     STATEMENT_SECONDS,
@@ -198,6 +200,22 @@ async def test_a_frozen_server_holds_nobody_for_ever(server: Postgres, database:
     await works_again(database)
 
 
+async def test_a_read_that_is_left_on_a_frozen_server_is_cut(
+    server: Postgres, database: Database
+) -> None:
+    began = time.monotonic()
+    async with database.snapshot():
+        pass
+    with anyio.move_on_after(0.1) as left:
+        async with database.snapshot() as connection:
+            server.freeze()
+            await connection.fetch_all("select 1 as one")
+    assert left.cancelled_caught
+    assert time.monotonic() - began < CANCEL_SECONDS + CLOSING_SECONDS + SLACK_SECONDS
+    server.thaw()
+    await works_again(database)
+
+
 async def test_when_all_connections_are_taken_the_next_one_waits_and_is_told(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,3 +352,22 @@ async def test_plans_serve_again(database: Database) -> None:
             " where statement = 'select type from event where id = $1'"
         )
     assert planned == {"generic_plans": 10, "custom_plans": 0}
+
+
+async def test_whoever_leaves_in_the_middle_of_a_read_costs_no_session(database: Database) -> None:
+    async def backend() -> object:
+        async with database.snapshot() as connection:
+            rows = await connection.fetch_all("select pg_backend_pid() as pid")
+        return rows[0]["pid"]
+
+    async def begin_and_leave() -> None:
+        async with database.snapshot() as connection:
+            await connection.fetch_all("select pg_sleep(60)")
+
+    first = await backend()
+    for way in (begin_and_leave, partial(database.look, "select pg_sleep(60)")):
+        for _ in range(5):
+            with anyio.move_on_after(0.02) as left:
+                await way()
+            assert left.cancelled_caught
+            assert await backend() == first
