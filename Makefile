@@ -1,4 +1,4 @@
-.PHONY: help run test test-long test-hostile bench lint lock
+.PHONY: help run test test-long test-hostile bench lint fix lock
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -17,6 +17,9 @@ test-hostile: ## Attack the clinic over HTTP and messages, through proxies and a
 
 bench: ## Measure the clinic beside its peers and limits; takes ten minutes
 	scripts/bench
+
+fix: ## Format the code, and mend what can be mended without a person
+	scripts/fix
 
 lint: ## Check format, style, types and the floors of the house
 	scripts/lint

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import os
 import threading
@@ -20,6 +21,12 @@ from tests.servers.server import Server
 from tests.timing import SLACK_SECONDS
 
 NUMBERS = itertools.count(1)
+
+
+def pytest_collection_finish() -> None:
+    """Keep modules and tests out of every later search for garbage: they are there to stay."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

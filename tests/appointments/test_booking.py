@@ -467,6 +467,7 @@ async def test_bookings_that_cross_over_several_processes_are_all_answered(
     assert len(await told(database)) == len(await rows(database, "select id from appointment"))
 
 
+@pytest.mark.alone
 async def test_changes_that_cross_are_all_answered(two: list[Desk], database: Database) -> None:
     """Two appointments that change places: each is in the other's way, and so nobody moves."""
     ids = [
@@ -490,6 +491,7 @@ async def test_changes_that_cross_are_all_answered(two: list[Desk], database: Da
     assert len(await told(database)) == 2
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("what", ["office", "doctor"])
 async def test_of_many_that_wait_to_move_to_one_time_one_does(
     two: list[Desk], database: Database, what: str

@@ -136,10 +136,10 @@ def test_no_text_takes_long(text: str) -> None:
     adapter: TypeAdapter[str] = TypeAdapter(Reason)
     shortest = 1.0
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.thread_time()
         with contextlib.suppress(ValidationError):
             patient_key(adapter.validate_python(text))
-        shortest = min(shortest, time.perf_counter() - start)
+        shortest = min(shortest, time.thread_time() - start)
     assert shortest < 0.005
 
 

@@ -106,6 +106,7 @@ async def test_those_who_would_wait_too_long_are_asked_to_come_again() -> None:
     await busy
 
 
+@pytest.mark.alone
 async def test_a_place_rests_while_others_wait() -> None:
     reads = ExpensiveReads(1, rest=1.0)
 

@@ -18,7 +18,6 @@ from tests.process.clinic import ClinicProcess, running, until
 from tests.servers import Postgres, Rabbit
 from tests.timing import PATIENCE_SECONDS
 
-BOOKINGS = 10_000
 CLIENTS = 8
 
 
@@ -74,10 +73,14 @@ def restart(clinic: ClinicProcess, folder: Path, *arguments: str, **env: Any) ->
     return ClinicProcess(folder, *arguments, port=clinic.port, **env).until_ready()
 
 
-@pytest.mark.timeout(600)
-def test_ten_thousand_bookings_while_each_process_is_restarted(
-    tmp_path: Path, postgres: Postgres, vhost: str
+@pytest.mark.parametrize(
+    ("least", "pause_seconds"),
+    [(0, 0.05), pytest.param(10_000, 0, marks=[pytest.mark.long, pytest.mark.timeout(900)])],
+)
+def test_bookings_while_each_process_is_restarted_are_counted_once(
+    tmp_path: Path, postgres: Postgres, vhost: str, least: int, pause_seconds: float
 ) -> None:
+    """Clients book on until each process has been restarted, and there are so many bookings."""
     settings: dict[str, Any] = {
         "DATABASE_URL": postgres.create_database("split"),
         "AMQP_URL": vhost,
@@ -87,30 +90,37 @@ def test_ten_thousand_bookings_while_each_process_is_restarted(
     try:
         for clinic in clinics:
             clinic.until_ready()
-        numbers = iter(range(BOOKINGS))
+        numbers = itertools.count()
         taking = threading.Lock()
+        restarted = threading.Event()
         clients = [Client([clinic.port for clinic in clinics[:2]]) for _ in range(CLIENTS)]
 
         def book_on(client: Client) -> None:
-            while True:
+            number = 0
+            while number < least or not restarted.is_set():
                 with taking:
-                    number = next(numbers, None)
-                if number is None:
-                    return client.close()
+                    number = next(numbers)
                 client.book(number)
+                time.sleep(pause_seconds)
+            client.close()
 
         with ThreadPoolExecutor(CLIENTS) as threads:
             working = [threads.submit(book_on, client) for client in clients]
-            for place, role in enumerate(roles):
-                time.sleep(1)
-                clinics[place] = restart(clinics[place], tmp_path, "--role", role, **settings)
+            try:
+                for place, role in enumerate(roles):
+                    time.sleep(1)
+                    clinics[place] = restart(clinics[place], tmp_path, "--role", role, **settings)
+            finally:
+                restarted.set()
             for work in working:
                 work.result()
+        booked = next(numbers)
+        assert booked >= max(least, 100)
         assert sum(client.unknown for client in clients) == 0
-        assert len(clinics[0].http.get("/appointment").json()) == BOOKINGS
-        until(lambda: clinics[1].totals()["booked"] >= BOOKINGS)
+        assert len(clinics[0].http.get("/appointment").json()) == booked
+        until(lambda: clinics[1].totals()["booked"] >= booked)
         time.sleep(2)
-        assert clinics[0].totals() == {"booked": BOOKINGS}
+        assert clinics[0].totals() == {"booked": booked}
         assert [clinic.stop() for clinic in clinics] == [0] * 5
         assert all("Traceback" not in clinic.log for clinic in clinics)
     finally:

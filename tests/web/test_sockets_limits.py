@@ -190,6 +190,7 @@ def test_a_target_that_names_a_host_wins_over_the_header(server: Served) -> None
     }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "sent",
     [

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from tests.process.clinic import ClinicProcess
 from tests.timing import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.alone
+
 SIZE = 64 * 1024
 HELD_MS = 10.0
 # What the piece of work takes on the machine on which the 10 ms are promised.
