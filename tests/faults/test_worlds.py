@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.campaign import Campaign, Plan
-from tests.faults.worlds import WORLDS, Embedded, Servers, World, standing_or_skipped
+from tests.faults.campaign import Plan, run
+from tests.faults.worlds import WORLDS, Embedded, Servers, World
 from tests.process.clinic import ROOT
 
 # How many faults come, and how many bookings are asked for.
@@ -34,20 +34,19 @@ def test_nothing_is_lost_doubled_or_overlapped_in_the_long_run(
         only=pytestconfig.getoption("--only", None) or (),
     )
     print(f"\n{world}: scripts/test-faults --world {world} --seed {plan.seed}")
-    run(WORLDS[world](tmp_path, ROOT), plan)
-
-
-def run(world: World, plan: Plan) -> None:
-    with standing_or_skipped(world):
-        account = Campaign(world, plan).run()
-    assert not account.violations, "\n".join(account.told())
+    clean(WORLDS[world](tmp_path, ROOT), plan)
 
 
 def test_a_few_faults_of_servers(tmp_path: Path) -> None:
     only = ("is killed", "is cut", "queue is purged", "has no connection left")
-    run(Servers(tmp_path), Plan(seed=2, faults=4, bookings=200, only=only, longest_seconds=0.5))
+    clean(Servers(tmp_path), Plan(seed=2, faults=4, bookings=200, only=only, longest_seconds=0.5))
 
 
 def test_a_few_faults_of_a_file(tmp_path: Path) -> None:
     only = ("an API is killed", "the messages are deleted", "the disk is full")
-    run(Embedded(tmp_path), Plan(seed=1, faults=3, bookings=200, only=only, longest_seconds=0.5))
+    clean(Embedded(tmp_path), Plan(seed=1, faults=3, bookings=200, only=only, longest_seconds=0.5))
+
+
+def clean(world: World, plan: Plan) -> None:
+    account = run(world, plan)
+    assert not account.violations, "\n".join(account.told())

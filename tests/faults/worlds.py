@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -13,12 +12,11 @@ from typing import Any
 import aiormq
 import httpx
 import psycopg
-import pytest
 from aiormq.abc import AbstractChannel
 
 from tests.faults.account import Kept
 from tests.process.clinic import ROOT, ClinicProcess
-from tests.servers import FaultyProxy, Postgres, Rabbit, ServerMissing
+from tests.servers import FaultyProxy, Postgres, Rabbit
 from tests.timing import PATIENCE_SECONDS
 
 MAIN, DEAD, ASIDE = "rmq-for-retries", "dlq-for-retries", "rmq-not-solved"
@@ -312,19 +310,6 @@ class Servers(World):
     def messages(self, queue: str) -> int:
         found = self.ask_broker(lambda channel: channel.queue_declare(queue, passive=True))
         return int(found.message_count)
-
-
-@contextlib.contextmanager
-def standing_or_skipped(world: World) -> Iterator[None]:
-    """Have a world stand; where a server of it is missing, skip the test, or fail it in CI."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(world.standing())
-        except ServerMissing as error:
-            if os.environ.get("CI"):
-                raise
-            pytest.skip(str(error))
-        yield
 
 
 WORLDS: dict[str, Callable[[Path, Path], World]] = {
