@@ -1,4 +1,4 @@
-.PHONY: help run test test-long test-hostile bench lint fix lock
+.PHONY: help run test test-long test-hostile test-faults bench lint fix lock
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -14,6 +14,9 @@ test-long: ## Run the tests that take too long for every day
 
 test-hostile: ## Attack the clinic over HTTP and messages, through proxies and a browser
 	scripts/test-hostile
+
+test-faults: ## Let every part of the clinic fail, and see what became of all that was confirmed
+	scripts/test-faults
 
 bench: ## Measure the clinic beside its peers and limits; takes ten minutes
 	scripts/bench

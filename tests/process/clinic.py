@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 class ClinicProcess:
     """One ``python clinic.py`` in a folder of its own, its settings given by environment.
 
-    ``under`` is a command that starts it in turn.
+    ``under`` is a command that starts it in turn; ``source`` is where the clinic's code is.
     """
 
     def __init__(
@@ -31,13 +31,21 @@ class ClinicProcess:
         *arguments: str,
         port: int | None = None,
         under: Sequence[str] = (),
+        source: Path = ROOT,
         **environment: object,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = (folder / f"log-{self.port}-{time.monotonic_ns()}.txt").open("w+")
         self.process = subprocess.Popen(
-            [*under, sys.executable, str(ROOT / "clinic.py"), "--port", str(self.port), *arguments],
+            [
+                *under,
+                sys.executable,
+                str(source / "clinic.py"),
+                "--port",
+                str(self.port),
+                *arguments,
+            ],
             cwd=folder,
             env=clean_environment(environment),
             stdout=self._log,
@@ -125,7 +133,7 @@ def running(
     *arguments: str,
     port: int | None = None,
     under: Sequence[str] = (),
-    **environment: object,
+    **environment: Any,
 ) -> Iterator[ClinicProcess]:
     """Run a clinic that is ready, and leave nothing of it behind."""
     clinic = ClinicProcess(folder, *arguments, port=port, under=under, **environment)

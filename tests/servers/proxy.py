@@ -202,6 +202,8 @@ class FaultyProxy:
 
     async def _end_tasks(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        if tasks:  # asyncio complains of connections that are cancelled; most are about to end
+            await asyncio.wait(tasks, timeout=1)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -101,6 +101,22 @@ class Rabbit(Server):
         finally:
             set_watermark(before, "false")
 
+    @contextlib.contextmanager
+    def disk_alarm(self) -> Iterator[None]:
+        """Keep the disk alarm up, which blocks connections that publish."""
+        alarm = "lists:keymember({resource_limit, disk, node()}, 1, rabbit_alarm:get_alarms())"
+
+        def set_limit(limit: str, wanted: str) -> None:
+            self.evaluate(f"rabbit_disk_monitor:set_disk_free_limit({limit})")
+            wait_until(lambda: self.evaluate(alarm) == wanted, "disk alarm", STOP_SECONDS)
+
+        before = self.evaluate("rabbit_disk_monitor:get_disk_free_limit()")
+        try:
+            set_limit("1000000000000000", "true")
+            yield
+        finally:
+            set_limit(before, "false")
+
     def create_vhost(self, name: str) -> str:
         """Create a vhost with all rights to guest, and return its address."""
         vhost, actor, all_of_it = map(erlang_binary, (name, "clinic", ".*"))
