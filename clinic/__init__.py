@@ -24,8 +24,8 @@ The floors; each imports only from those below it (import-linter holds them to t
 
 Only ``cli`` and ``roles`` see the settings; everyone below is handed plain values.
 
-Where a comment says "STACK 1.1", it means that section of ``STACK.md``, the team's notes on how
-these very versions of the libraries behave, found by experiment.
+How these very versions of the libraries behave, and which test holds each fact, stands in
+``docs/libraries.md``; which words we use for what, in ``docs/style.md``.
 """
 
 __version__ = "0.1.0"

@@ -171,7 +171,7 @@ def read(message: Message) -> Event:
     except ValidationError as error:
         if _is_of_the_older_project(body):
             raise Unreadable(OLDER_REASON) from None
-        # Where and what, but never the input (STACK 8.1): old messages hold patients' names.
+        # Where and what, but never the input: old messages hold patients' names.
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the body"
         raise Unreadable(f"no event of ours: {where}: {first['msg']}") from None

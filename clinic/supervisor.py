@@ -243,7 +243,7 @@ async def _run_once(service: Service, lifecycle: Lifecycle) -> Exception | None:
         await service.run(lifecycle)
     except asyncio.CancelledError:
         # aiormq raises a bare CancelledError into whoever waits for a broker that went silent
-        # (STACK 1.1). Only a task that really is being cancelled counts its cancellations.
+        # (docs/libraries.md). Only a task that really is being cancelled counts its cancellations.
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise

@@ -87,7 +87,7 @@ async def test_a_service_that_returns_early_is_started_again() -> None:
 
 
 async def test_a_service_that_a_library_cancels_is_started_again() -> None:
-    """aiormq raises a bare CancelledError when a broker goes silent: STACK 1.1."""
+    """aiormq raises a bare CancelledError when a broker goes silent: docs/libraries.md."""
     runs = 0
 
     async def cancelled_once(lifecycle: Lifecycle) -> None:

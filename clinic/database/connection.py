@@ -103,8 +103,8 @@ class Database:
     """An open database, which hands out transactions.
 
     ``databases`` has transactions of its own, but they leak a connection whenever one is cancelled
-    or its commit fails, and poison their task when the server goes away (STACK 3). So each
-    transaction here has a session to itself; its commit, rollback and return are done under a
+    or its commit fails, and poison their task when the server goes away (docs/libraries.md). So
+    each transaction here has a session to itself; its commit, rollback and return are done under a
     shield, each with a deadline; and a session on which anything failed is thrown away.
     """
 

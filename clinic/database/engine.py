@@ -51,8 +51,9 @@ class DatabaseLost(DatabaseUnavailable, GaveUp):
 class StatementRefused(Exception):
     """The database refused a statement.
 
-    The driver's own message may quote the values of a row (STACK 4), and those may be a patient's,
-    so only what names no value is kept: the kind of error, and the ``constraint`` if it was one.
+    The driver's own message may quote the values of a row (docs/libraries.md), and those may be a
+    patient's, so only what names no value is kept: the kind of error, and the ``constraint`` if it
+    was one.
     """
 
     def __init__(self, kind: str, constraint: str = "") -> None:

@@ -229,7 +229,8 @@ def _apply(uri: str, name: str, dialect: Dialect) -> list[str]:
     import yoyo  # noqa: PLC0415 - most starts find nothing to migrate
 
     # yoyo logs who migrated, and asks for the name only after it has applied the migration: where
-    # the user has no entry in the passwd file, as in a container, that fails too late (STACK 5).
+    # the user has no entry in the passwd file, as in a container, that fails too late
+    # (docs/libraries.md).
     os.environ.setdefault("USER", "clinic")
     whole = yoyo.read_migrations(str(MIGRATIONS / dialect))
     steps = yoyo.read_migrations(str(MIGRATIONS / dialect / BEFORE))

@@ -79,7 +79,8 @@ def read_database_url(url: str) -> SQLiteFile | PostgreSQLServer:
 
 
 def _sqlite_file(rest: str) -> SQLiteFile:
-    # Both libraries put the path into a URI; one decodes it there and the other does not (STACK 5).
+    # Both libraries put the path into a URI; one decodes it there and the other does not
+    # (docs/libraries.md).
     path = rest.removeprefix("/")
     if not rest.startswith("/") or not path or any(character in path for character in "?#%"):
         raise BadDatabaseURL(

@@ -38,7 +38,7 @@ IDLE_SECONDS = 300.0
 # and read the whole event log for each batch that is settled. So plans are made anew this often.
 PLANS_SECONDS = 1.0
 # How long a statement may take. Without it a server that is frozen holds its clients for ever, and
-# not even cancelling gets them out (STACK 4).
+# not even cancelling gets them out (docs/libraries.md).
 STATEMENT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
 # How long to wait for the server to cancel the statement of a session that is thrown away: cut
@@ -187,7 +187,8 @@ class PostgreSQL:
 
     async def _connected(self) -> databases.core.Connection:
         connection = databases.core.Connection(self._database, self._database._backend)  # noqa: SLF001
-        # Cancelled in the middle, databases would never give the connection back (STACK 3).
+        # Cancelled in the middle, databases would never give the connection back
+        # (docs/libraries.md).
         with anyio.CancelScope(shield=True), anyio.fail_after(CONNECT_SECONDS):
             await connection.__aenter__()
         return connection

@@ -40,7 +40,7 @@ TURN_SECONDS = 10.0
 # clinic has, its analytics over 1,000,000 events, takes half of this.
 STATEMENT_SECONDS = 30.0
 # So many read at a time, each in a thread: more would wait for the interpreter, and keep writers
-# from it. Their connections are kept open, for opening one takes 1.3 ms (STACK 3).
+# from it. Their connections are kept open, for opening one takes 1.3 ms (docs/libraries.md).
 READERS = 8
 # `->>`, in which batches are unfolded, came with 3.38 (https://sqlite.org/releaselog/3_38_0.html).
 OLDEST_SQLITE = (3, 38, 0)

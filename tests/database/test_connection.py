@@ -81,7 +81,7 @@ async def test_one_statement_reads_without_a_transaction(database: Database) -> 
 async def test_three_hundred_random_cancellations_leave_the_database_sound(
     database: Database, insert: Callable[[Database, str], Awaitable[None]]
 ) -> None:
-    """With the transactions of ``databases`` each would leak a connection: STACK 3."""
+    """With the transactions of ``databases`` each would leak a connection: docs/libraries.md."""
     done = 0
 
     async def try_one(name: str) -> None:

@@ -235,7 +235,7 @@ def test_a_lock_that_a_killed_process_left_is_no_obstacle(tmp_path: Path) -> Non
 
 
 def test_a_user_without_a_name_can_migrate(tmp_path: Path) -> None:
-    """As in a container: yoyo asks for the name after it has applied a migration (STACK 5)."""
+    """As in a container: yoyo asks for the name after it has applied a migration."""
     nobody = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
     if subprocess.run([*nobody, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this system lets nobody be another user: unshare --user is refused")

@@ -113,7 +113,7 @@ async def test_the_pool_heals_after_a_restart_between_requests(
 async def test_a_server_killed_in_a_transaction_fails_that_one_only(
     server: Postgres, database: Database
 ) -> None:
-    """With the transactions of ``databases`` this very task would fail for ever: STACK 3."""
+    """With the transactions of ``databases`` this very task would fail for ever."""
     before = await count(database)
     for _ in range(3):
         with pytest.raises(DatabaseUnavailable):

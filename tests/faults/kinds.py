@@ -33,7 +33,7 @@ from tests.servers import FaultyProxy, Rabbit
 from tests.servers.proxy import Direction, Mode
 
 # A quorum queue of RabbitMQ 3.10 that is declared some 3 s before its node is killed never works
-# again (STACK 2.3), and is declared some 3 s after it was deleted.
+# again (docs/libraries.md), and is declared some 3 s after it was deleted.
 SETTLE_SECONDS = 10.0
 # For what the database does for us while others hold on to it.
 LOCK_SECONDS = 5

@@ -43,7 +43,7 @@ from tests.timing import PATIENCE_SECONDS, SLACK_SECONDS
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 # A quorum queue that is declared less than some 3 s before a kill stays broken for good on 3.10.8
-# (STACK 2.3), and perhaps before a stop.
+# (docs/libraries.md), and perhaps before a stop.
 SETTLE_SECONDS = 5
 # When the clinic says that it notices what does not end the connection.
 UNCONFIRMED_SECONDS = PUBLISH_SECONDS + FAREWELL_SECONDS

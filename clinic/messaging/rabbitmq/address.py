@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 # A server that has gone silent is noticed (heartbeat + 1) * 3 s later, or up to heartbeat / 2 more,
-# which is how often aiormq looks (STACK 1.1).
+# which is how often aiormq looks (docs/libraries.md).
 HEARTBEAT_SECONDS = 5
 
 # What may follow a ?: https://github.com/mosquito/aiormq#tls-connection. There is also
@@ -40,7 +40,7 @@ class Address:
 
     def connection_url(self, name: str) -> str:
         """Return the URL for aiormq: with a heartbeat, and a name for the server's list."""
-        # aiormq turns heartbeats off when it does not like their value (STACK 1.1).
+        # aiormq turns heartbeats off when it does not like their value (docs/libraries.md).
         query = {"heartbeat": str(HEARTBEAT_SECONDS), "name": name}
         if "auth" in self.options:
             query["auth"] = self.options["auth"]

@@ -128,7 +128,7 @@ class Wire(TransportFactory):
 def step(seconds: float = STEP_SECONDS) -> Iterator[None]:
     """Give the body a deadline, and let it finish although its task is cancelled.
 
-    aiormq closes the whole channel when a call on it is cancelled (STACK 1.3).
+    aiormq closes the whole channel when a call on it is cancelled (docs/libraries.md).
     """
     with anyio.CancelScope(shield=True), anyio.fail_after(seconds):
         yield
@@ -150,7 +150,7 @@ def as_unavailable(what: str) -> Iterator[None]:
         yield
     except asyncio.CancelledError as error:
         # What aiormq raises into whoever waits when the server goes silent; a task that is really
-        # being cancelled counts it (STACK 1.1).
+        # being cancelled counts it (docs/libraries.md).
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise

@@ -161,7 +161,7 @@ class Session:
     async def set_aside(self, message: Message, reason: str, attempts: int) -> None:
         """Put a copy of a message into not solved, with the reason and how often it was tried."""
         copy, reason = publishable(message, reason)
-        # aiormq tells returned messages apart by their ids only (STACK 1.2).
+        # aiormq tells returned messages apart by their ids only (docs/libraries.md).
         lock = self._copying.setdefault(copy.id, asyncio.Lock()) if copy.id else asyncio.Lock()
         async with lock:
             await self._aside.publish([copy], {"x-reason": reason, "x-attempts": attempts})

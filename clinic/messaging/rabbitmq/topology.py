@@ -55,7 +55,7 @@ class Topology:
             }
         quorum = {"x-queue-type": "quorum"}
         # Without both of these a broker that crashes loses messages on their way between the
-        # queues: 177 to 2,659 of 4,000 (STACK 2.2).
+        # queues: 177 to 2,659 of 4,000 (docs/libraries.md).
         kept = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
         limit = {"x-delivery-limit": DELIVERY_LIMIT}
         return {
