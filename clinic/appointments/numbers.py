@@ -19,6 +19,12 @@ LASTED_SECONDS = 1.0
 
 DRAW_NUMBERS = Sql(
     sqlite=(
+        # SQLite counts from the first row on, which is written with a number that was drawn.
+        """
+        insert into sqlite_sequence (name, seq)
+        select 'appointment', (select coalesce(max(id), 0) from appointment)
+        where not exists (select 1 from sqlite_sequence where name = 'appointment')
+        """,
         "update sqlite_sequence set seq = seq + :count where name = 'appointment'",
         """
         with recursive drawn (number) as (

@@ -34,10 +34,6 @@ create table if not exists appointment (
         and julianday(end_time) - julianday(date_time) between 0 and 2.0001),
     override_reason text check (length(override_reason) between 1 and 500)
 );
--- SQLite counts from the first row on; numbers are drawn before (clinic/appointments/numbers.py).
-insert into sqlite_sequence (name, seq)
-select 'appointment', 0
-where not exists (select 1 from sqlite_sequence where name = 'appointment');
 create index if not exists appointment_time on appointment (date_time, id);
 create index if not exists appointment_office on appointment (office_number, date_time, id);
 create index if not exists appointment_doctor on appointment (doctor_name, date_time, id)

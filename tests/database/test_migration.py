@@ -119,7 +119,6 @@ class Book:
             return re.sub(r"[()]", "", self.postgres.dump_schema("older")).splitlines()
         statements = schema(Path(self.url.removeprefix("sqlite:///")))
         bare = [re.sub(r"--.*", "", one).replace('"', "") for one in statements]
-        bare += self.select("select name from sqlite_sequence where name = 'appointment'")
         return sorted(" ".join(one.split()) for one in bare)
 
     def noted(self) -> list[str]:
