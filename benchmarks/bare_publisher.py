@@ -18,9 +18,9 @@ import uvloop
 from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 
-from clinic import roles
 from clinic.messaging.message import Message
 from clinic.messaging.rabbitmq import RabbitBroker
+from clinic.parts import Parts
 from clinic.settings import Settings
 
 IN_FLIGHT = 100
@@ -34,7 +34,7 @@ class Nothing:
 def clinic_broker(url: str) -> RabbitBroker:
     """Return the broker as the clinic makes it."""
     nothing: Any = Nothing()
-    broker = roles.open_broker(Settings(_env_file=None, AMQP_URL=url), nothing)
+    broker = Parts(Settings(_env_file=None, AMQP_URL=url), nothing).broker
     assert isinstance(broker, RabbitBroker)
     return broker
 

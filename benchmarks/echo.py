@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from clinic.appointments.requests import Booking
-from clinic.cli import LOOP, tune_python
+from clinic.cli.run import LOOP, tune_python
 from clinic.supervisor import Service, Supervisor
 from clinic.web.server import HttpServer, listen
 

@@ -12,8 +12,9 @@ A booking's way, which is also an order to read in::
 
 The floors; each imports only from those below it (import-linter holds them to that)::
 
-    cli            arguments, run
-    roles          which services each role runs, and what they are made of
+    cli            arguments; a file a command
+    roles          which services each role runs
+    parts          what the house is made of, each part built when first asked for
     appointments   what the clinic does         | analytics    what the clinic learns
     events         the facts the clinic tells: where the two meet
     web            HTTP as a service            | messaging    how facts travel
@@ -22,7 +23,7 @@ The floors; each imports only from those below it (import-linter holds them to t
     supervisor     keeps services running       | settings     the environment, read once
     logs           never holds anybody up       | addresses    URLs that are misread
 
-Only ``cli`` and ``roles`` see the settings; everyone below is handed plain values.
+Only ``cli``, ``roles`` and ``parts`` see the settings; everyone below is handed plain values.
 
 How these very versions of the libraries behave, and which test holds each fact, stands in
 ``docs/libraries.md``; which words we use for what, in ``docs/style.md``.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from clinic.cli import LOOP
+from clinic.cli.run import LOOP
 from clinic.database import Database, Dialect, migrate, open_database
 from tests.process.clinic import ClinicProcess, running
 from tests.servers import Postgres, Rabbit, ServerMissing

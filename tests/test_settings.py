@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clinic import cli, roles
+from clinic import cli, parts
 from clinic.addresses import is_misread
 from clinic.database import BadDatabaseURL, read_database_url
 from clinic.settings import BadSetting, Settings, read_settings
@@ -84,7 +84,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def read() -> Settings:
     settings = read_settings({})
-    roles.check(settings)
+    parts.check(settings)
     return settings
 
 

@@ -1,11 +1,15 @@
 """The walls of the house hold for what is not built yet: a new module is guarded at once."""
 
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+import clinic
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,3 +63,26 @@ def test_a_new_module_is_guarded_at_once(house: Path, path: str) -> None:
         added.unlink()
         if new_folder:
             shutil.rmtree(added.parent)
+
+
+def names(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text))
+
+
+def test_the_map_the_readme_and_the_linter_draw_the_house_that_there_is() -> None:
+    """The same rooms, on the same floors, in the same order."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = next(one for one in contracts["contracts"] if one["type"] == "layers")["layers"]
+    # What stands in brackets is not built yet.
+    linter = [names(layer) for layer in layers if "(" not in layer and layer != "__main__"]
+
+    there = {path.stem for path in (ROOT / "clinic").glob("*.py")} - {"__init__", "__main__"}
+    there |= {path.parent.name for path in (ROOT / "clinic").glob("*/__init__.py")}
+    assert set.union(*linter) == there
+
+    floors = re.findall(r"^    (\w+)  [^|\n]*(?:\| (\w+)  .*)?$", str(clinic.__doc__), re.MULTILINE)
+    assert [{name for name in floor if name} for floor in floors] == linter
+
+    readme = (ROOT / "README.md").read_text()
+    listed = readme[readme.index("    clinic/\n") : readme.index("    migrations/")]
+    assert [names(line[6:30]) for line in listed.splitlines()[1:]] == linter

@@ -9,7 +9,7 @@ import httpx
 from jsonschema import Draft202012Validator
 
 from clinic import __version__
-from clinic.roles import ENDPOINTS
+from clinic.parts import ENDPOINTS
 from clinic.web.browsers import ANSWER_HEADERS
 from clinic.web.openapi import openapi
 from clinic.web.refusals import NoSuchAddress

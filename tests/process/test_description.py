@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from clinic.roles import ENDPOINTS
+from clinic.parts import ENDPOINTS
 from clinic.web.docs import HERE, curl
 from clinic.web.endpoints import Endpoint
 from clinic.web.refusals import MaybeDone, NotNow

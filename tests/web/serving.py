@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from clinic.cli import LOOP
+from clinic.cli.run import LOOP
 from clinic.supervisor import Lifecycle, Stop
 from clinic.web.problems import HANDLERS
 from clinic.web.server import HttpServer, Limits, listen

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clinic.database import OutcomeUnknown
-from clinic.roles import ENDPOINTS
+from clinic.parts import ENDPOINTS
 from clinic.supervisor import Unavailable
 from clinic.web.browsers import ANSWER_HEADERS, CrossSite, Misdirected
 from clinic.web.description import NOWHERE, answers_of, refusals_of, schema_name

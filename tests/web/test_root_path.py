@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from clinic import __version__
-from clinic.roles import ENDPOINTS, check
+from clinic.parts import ENDPOINTS, check
 from clinic.settings import BadSetting, read_settings
 from clinic.web.openapi import openapi
 from tests.process.clinic import ClinicProcess, running

@@ -1,0 +1,75 @@
+"""The command line: parse, and hand over to a command."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from clinic import __version__
+from clinic.cli import migrate, run
+from clinic.cli.command import Command
+from clinic.database import BadDatabaseURL
+from clinic.logs import open_standard_streams
+from clinic.messaging.rabbitmq.address import BadBrokerURL
+from clinic.settings import BadSetting
+from clinic.supervisor import Misconfigured
+from clinic.web.server import CannotListen
+
+# The first one is what is done where none is named.
+COMMANDS: tuple[Command, ...] = (run.COMMAND, migrate.COMMAND)
+
+EPILOG = """\
+Settings come from flags, then the environment, then the file .env in the working directory, then
+defaults; .env.example lists and explains them all. Without any, everything is kept in the file
+clinic.db in the working directory.
+
+  {door}                                  a whole clinic on http://127.0.0.1:8000
+  {door} --role api --host 0.0.0.0        HTTP only, for all to reach
+  {door} --role consumer --port 8002      analytics only; its health on port 8002
+  {door} migrate --help                   what a command does, and what it takes
+
+SIGTERM or Ctrl-C finishes what is in hand and stops; a second one stops at once. The exit status is
+0 after an orderly stop or a command that succeeded; 1 when a service went on failing or did not
+stop in time, or the database file was deleted or replaced; 2 when there is something to put right
+before it can start. A database or a broker that is away is waited for.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    open_standard_streams()
+    parsed = parser().parse_args(arguments)
+    command: Command = parsed.command
+    try:
+        return command.execute(parsed)
+    except (BadSetting, BadDatabaseURL, BadBrokerURL, Misconfigured, CannotListen) as error:
+        print(f"clinic: {error}", file=sys.stderr)  # noqa: T201 - for a person, not for the log
+        return 2
+
+
+def door() -> str:
+    """Return how the clinic was called, so that examples can be copied."""
+    called = {"clinic.py": "python clinic.py", "__main__.py": "python -m clinic"}
+    return called.get(Path(sys.argv[0]).name, "clinic")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the description of the command line."""
+    found = argparse.ArgumentParser(
+        prog=door(),
+        description="An appointment book for clinics: books, lists, and counts what was booked.",
+        epilog=EPILOG.format(door=door()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument("--version", action="version", version=f"clinic {__version__}")
+    COMMANDS[0].add_arguments(found)
+    found.set_defaults(command=COMMANDS[0])
+    named = found.add_subparsers(
+        title="commands", metavar="COMMAND", description=f"Without one: {COMMANDS[0].name}."
+    )
+    for command in COMMANDS:
+        added = named.add_parser(command.name, help=command.help, description=command.description)
+        # Flags that stand before the command count as well, unless they stand after it, too.
+        command.add_arguments(added)
+        added.set_defaults(command=command)
+    return found

@@ -1,0 +1,20 @@
+"""What a command is."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of the command line.
+
+    ``help`` is half a line among the other commands, ``description`` all that its own help says.
+    ``execute`` returns the exit status, and raises whatever a person has to put right.
+    """
+
+    name: str
+    help: str
+    description: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    execute: Callable[[argparse.Namespace], int]

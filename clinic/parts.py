@@ -1,0 +1,130 @@
+"""What the house is made of; each part is built when it is first asked for."""
+
+import datetime
+from functools import cached_property
+from typing import Any
+
+from starlette.routing import Route
+
+from clinic import __version__
+from clinic.addresses import ADVICE, is_misread
+from clinic.analytics import endpoints as analytics
+from clinic.analytics.recording import recognise, record
+from clinic.appointments import endpoints as appointments
+from clinic.appointments.availability import OpeningHours
+from clinic.appointments.desk import Desk
+from clinic.database import Database, read_database_url
+from clinic.messaging.broker import Broker
+from clinic.messaging.consumer import Consumer
+from clinic.messaging.embedded import EmbeddedBroker
+from clinic.messaging.outbox import Outbox
+from clinic.messaging.rabbitmq import RabbitBroker
+from clinic.messaging.rabbitmq.address import read_address
+from clinic.messaging.rabbitmq.topology import QueueType, Topology
+from clinic.messaging.relay import Relay
+from clinic.settings import BadSetting, Settings
+from clinic.web import docs, health
+from clinic.web.endpoints import Endpoint, routes
+
+ENDPOINTS: tuple[Endpoint[Any], ...] = (
+    *appointments.ENDPOINTS,
+    *analytics.ENDPOINTS,
+    *health.ENDPOINTS,
+    *docs.ENDPOINTS,
+)
+
+
+class Parts:
+    """The parts of one process or command, over an open database."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.settings = settings
+        self.database = database
+
+    @cached_property
+    def broker(self) -> Broker:
+        """RabbitMQ, if it is named, or the broker in our own database."""
+        settings = self.settings
+        if settings.amqp_url is None:
+            return EmbeddedBroker(
+                self.database,
+                ttl=datetime.timedelta(milliseconds=settings.ttl_ms),
+                lease=datetime.timedelta(seconds=settings.lease_seconds),
+            )
+        topology = Topology(
+            main=settings.main_queue,
+            main_exchange=settings.main_exchange,
+            dead_letter=settings.dead_letter_queue,
+            dead_letter_exchange=settings.dead_letter_exchange,
+            not_solved=settings.not_solved_queue,
+            ttl_ms=settings.ttl_ms,
+            queue_type=QueueType(settings.queue_type),
+        )
+        return RabbitBroker(settings.amqp_url, topology)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """The event log, and which of its events have to be published."""
+        return Outbox(self.database, self.settings.again_after)
+
+    @cached_property
+    def relay(self) -> Relay:
+        """What publishes the outbox's events."""
+        return Relay(self.outbox, self.broker)
+
+    @cached_property
+    def desk(self) -> Desk:
+        """What can be done with appointments."""
+        return Desk(
+            self.database,
+            self.outbox,
+            zone=self.settings.zone,
+            appointment_minutes=self.settings.visit_minutes,
+            hours=self.hours,
+        )
+
+    @cached_property
+    def hours(self) -> OpeningHours:
+        """When the clinic is open."""
+        return OpeningHours(*self.settings.hours)
+
+    @cached_property
+    def consumer(self) -> Consumer:
+        """What records events for analytics."""
+        settings = self.settings
+        return Consumer(
+            self.broker,
+            self.outbox,
+            record,
+            recognise,
+            settings.death_limit,
+            settings.error_probability,
+        )
+
+    @cached_property
+    def api(self) -> list[Route]:
+        """The routes of the HTTP API, which describe themselves, too."""
+        return [
+            *routes(appointments.ENDPOINTS, self.desk),
+            *routes(analytics.ENDPOINTS, analytics.Analytics(self.database, self.hours.minutes)),
+            *routes(docs.ENDPOINTS, docs.Documents(__version__, ENDPOINTS)),
+        ]
+
+
+def check(settings: Settings) -> None:
+    """Have the parts judge the settings that only they understand, before any is built.
+
+    Raises:
+        BadSetting: the path at a proxy is one that the clinic itself has, or what names RabbitMQ
+            could be misread.
+        BadDatabaseURL: what names the database cannot be understood.
+        BadBrokerURL: what names RabbitMQ cannot be understood.
+    """
+    first = settings.root_path.split("/")[:2]
+    if first in [endpoint.path.split("/")[:2] for endpoint in ENDPOINTS]:
+        raise BadSetting("CLINIC_ROOT_PATH: must not begin as a path of the clinic itself does")
+    read_database_url(settings.database_url)
+    if settings.amqp_url is not None:
+        if is_misread(settings.amqp_url):
+            raise BadSetting(f"AMQP_URL: write amqp://user:password@host:5672/vhost; {ADVICE}")
+        read_address(settings.amqp_url).tls_context()
