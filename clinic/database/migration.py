@@ -30,7 +30,10 @@ ADVISORY_LOCK = 0x434C494E4943  # "CLINIC"
 LOCK_SECONDS = 3.0
 LOCK_LOOK_SECONDS = 0.05
 
-MIGRATIONS = Path(__file__).parents[2] / "migrations"
+# Installed, they lie in the package; in a checkout, beside it.
+PACKAGE = Path(__file__).parents[1]
+INSTALLED = PACKAGE / "migrations"
+MIGRATIONS = INSTALLED if INSTALLED.is_dir() else PACKAGE.with_name("migrations")
 
 SELECT_APPLIED = "select migration_id from _yoyo_migration"
 DELETE_APPLIED = "delete from _yoyo_migration"

@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 class ClinicProcess:
     """One ``python clinic.py`` in a folder of its own, its settings given by environment.
 
-    ``under`` is a command that starts it in turn; ``source`` is where the clinic's code is.
+    ``under`` is a command that starts it in turn; ``source`` is where the clinic's code is, and
+    ``program`` what is started instead of its door.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class ClinicProcess:
         port: int | None = None,
         under: Sequence[str] = (),
         source: Path = ROOT,
+        program: Sequence[str | Path] = (),
         **environment: object,
     ) -> None:
         self.port = port or free_port()
@@ -40,8 +42,7 @@ class ClinicProcess:
         self.process = subprocess.Popen(
             [
                 *under,
-                sys.executable,
-                str(source / "clinic.py"),
+                *(program or (sys.executable, source / "clinic.py")),
                 "--port",
                 str(self.port),
                 *arguments,
@@ -133,10 +134,13 @@ def running(
     *arguments: str,
     port: int | None = None,
     under: Sequence[str] = (),
+    program: Sequence[str | Path] = (),
     **environment: Any,
 ) -> Iterator[ClinicProcess]:
     """Run a clinic that is ready, and leave nothing of it behind."""
-    clinic = ClinicProcess(folder, *arguments, port=port, under=under, **environment)
+    clinic = ClinicProcess(
+        folder, *arguments, port=port, under=under, program=program, **environment
+    )
     try:
         yield clinic.until_ready()
     finally:
