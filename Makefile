@@ -1,4 +1,4 @@
-.PHONY: help run test test-long test-hostile test-faults bench lint fix lock
+.PHONY: help run test test-long test-hostile test-faults test-pythons bench fix lint lock binary build
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -18,6 +18,9 @@ test-hostile: ## Attack the clinic over HTTP and messages, through proxies and a
 test-faults: ## Let every part of the clinic fail, and see what became of all that was confirmed
 	scripts/test-faults
 
+test-pythons: ## Try every supported Python that this machine has or can get
+	scripts/test-pythons
+
 bench: ## Measure the clinic beside its peers and limits; takes ten minutes
 	scripts/bench
 
@@ -29,3 +32,9 @@ lint: ## Check format, style, types and the floors of the house
 
 lock: ## Lock the newest versions of the dependencies, by version and hash
 	scripts/lock
+
+binary: ## Make one executable of the clinic that needs no Python
+	scripts/binary
+
+build: ## Make all that is released, in dist/: sdist, wheel, executable, SBOM, checksums
+	scripts/build
