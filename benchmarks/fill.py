@@ -23,7 +23,7 @@ APPOINTMENTS = """
     from generate_series(0, {count} - 1) as n
 """
 
-# So much is written in a minute of the busiest rows: 1 GB.
+# What a minute of the busiest rows writes: 1 GB.
 LOG_FILES = 64
 
 # What is taken away while it is filled, and how it is put back.

@@ -48,7 +48,7 @@ def start_paced(
     """Start to book at about a rate, by connections that rest at random in between.
 
     It takes a fifth of what a constant rate takes, and leaves the rest to what is measured. An
-    answer is expected to take so long; if it takes longer, the rate is lower.
+    answer is expected to take ``answer_ms``; if it takes longer, the rate is lower.
     """
     pause = max(1, round(1000 * PACED_CONNECTIONS / rate - answer_ms))
     command = _wrk(url, PACED_CONNECTIONS, seconds, [str(next_slot()), str(pause)])

@@ -16,7 +16,7 @@ QUEUE = "rmq-for-retries"
 
 
 async def consume(url: str, count: int) -> float:
-    """Take so many and return the seconds that it took."""
+    """Take a number of messages and return the seconds that it took."""
     connection = await aiormq.connect(url)
     channel = await connection.channel()
     done = asyncio.Event()

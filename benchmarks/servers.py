@@ -89,7 +89,7 @@ class Bench:
     _vhost: str = ""
 
     def database(self, appointments: int = 0) -> str:
-        """Return the URL of a new database, migrated, with so many appointments in it."""
+        """Return the URL of a new database, migrated, with a number of appointments in it."""
         template = f"with_{appointments}"
         if template not in self.memory:
             self.memory[template] = url = self.postgres.create_database(template)

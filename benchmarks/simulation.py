@@ -3,8 +3,8 @@
 Bookings arrive at random (a Poisson process) and pass three steps: book, relay, record. A step
 takes a batch of what waits for it and holds what it needs for as long as its calibration says:
 first the clinic's process, then PostgreSQL, then RabbitMQ, one after the other. Each is a resource
-with so many cores; processes that share a machine share the machine's cores, too. Where everything
-is on one machine, so is who sends the bookings. A relay starts when it has a full batch, or at the
+with a number of cores; processes that share a machine share its cores, too. Where everything is on
+one machine, so is who sends the bookings. A relay starts when it has a full batch, or at the
 end of the time for which it gathers.
 
 It is calibrated by the service demands that ``demands.py`` measures, and checked against two points
@@ -25,10 +25,10 @@ from benchmarks.table import FIGURES, number
 from clinic.messaging import consumer
 from clinic.messaging.relay import Pace
 
-# So many in a run, and so long at least, that a relay gathers often in it.
+# Bookings and seconds of a run, at least: enough for a relay to gather often in it.
 BOOKINGS = 12_000
 LEAST_SECONDS = 2.0
-# A relay and a consumer take so many at once. Group commit is in the booking's own demand.
+# What a relay and a consumer take at once. Group commit is in the booking's own demand.
 BATCHES = {"relay": Pace().batch, "record": consumer.BATCH}
 STEPS = ("book", "relay", "record")
 PARTS = ("clinic", "postgres", "rabbit")
@@ -63,7 +63,7 @@ def one_machine(cores: int = 2) -> Place:
 
 
 def many_machines(apis: int, consumers: int, postgres: int = 4, rabbit: int = 4) -> Place:
-    """Return processes of each role, and servers of so many cores, on machines of their own."""
+    """Return processes of each role, and servers of a number of cores, on machines of their own."""
     resources = {"api": apis, "consumer": consumers, "PostgreSQL": postgres, "RabbitMQ": rabbit}
     roles = {"book": "api", "relay": "api", "record": "consumer"}
     servers = {"postgres": "PostgreSQL", "rabbit": "RabbitMQ"}

@@ -53,7 +53,7 @@ class Wires:
         self._news.set()
 
     async def until_answered(self, count: int) -> None:
-        """Wait until so many are answered, or one has failed."""
+        """Wait until a number of requests is answered, or one has failed."""
         while len(self.latencies) < count and not self.failures:
             self._news.clear()
             await self._news.wait()

@@ -41,12 +41,12 @@ class Demand:
 
 
 def at_least(figure: float, bound: float, of: str) -> Demand:
-    """Return a demand for at least so much."""
+    """Return a demand for a figure of at least ``bound``."""
     return Demand(figure, of, bound)
 
 
 def at_most(figure: float, bound: float, of: str) -> Demand:
-    """Return a demand for at most so much."""
+    """Return a demand for a figure of at most ``bound``."""
     return Demand(figure, of, bound, at_least=False)
 
 

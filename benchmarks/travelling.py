@@ -24,7 +24,7 @@ EVENTS = 5_000
 EVENTS_TO_RELAY = 80_000
 # Peers are slower: as many would take minutes.
 EVENTS_FOR_PEERS = 800
-# A consumer and its peers are asked how far they are so often; counting takes a millisecond.
+# Seconds between looks at how far a consumer and its peers are; counting takes a millisecond.
 POLL_SECONDS = 0.05
 
 

@@ -131,7 +131,7 @@ async def select_booked_per_hour_of_week(connection: Connection, days: Days) -> 
 async def select_lead_minutes(connection: Connection, days: Days) -> Row:
     """Return the ``median`` and the 90th percentile ``p90`` of the lead time, null if nothing.
 
-    Both by nearest rank: the smallest value that at least so many percent do not exceed.
+    Both by nearest rank: the smallest value that at least that share of all does not exceed.
     """
     rows = await connection.fetch_all(
         """

@@ -156,7 +156,7 @@ class Availability:
 def free_times(
     gaps: Iterable[Gap], minutes: int, hours: OpeningHours, zone: zoneinfo.ZoneInfo
 ) -> Iterator[datetime.datetime]:
-    """Yield wall-clock times within the gaps at which an appointment of so many minutes fits.
+    """Yield wall-clock times within the gaps at which an appointment of ``minutes`` fits.
 
     Times are within the opening hours, none is skipped by the zone's clocks or after
     ``LAST_YEAR``, and no two of the appointments would overlap. One that is longer than a day's

@@ -30,7 +30,7 @@ from clinic.database import Database, ExpensiveReads, LostRace, again_if_lost, u
 from clinic.events import BOOKED, subject_of, tell
 from clinic.messaging.outbox import Outbox
 
-# A conflict may vanish before it is looked up, and another one come: so often in a row at most.
+# Rounds after which a booking is given up whose conflicts each time vanish before they are found.
 MOST_ROUNDS = 10
 # Lists, tables and calendars that are read from the database at a time; one list reads two pieces.
 PLACES = 2

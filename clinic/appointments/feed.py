@@ -19,7 +19,7 @@ from clinic.appointments.search import FeedSearch, Search
 from clinic.appointments.wall_clock import moment
 from clinic.database import Database, ExpensiveReads, utc_now
 
-# Unless a client says otherwise, a feed goes from so long ago to so far ahead, in days.
+# The days before and after today that a feed has unless a client says otherwise.
 PAST, FUTURE = 31, 366
 # In octets, without the line break (RFC 5545, 3.1).
 LONGEST_LINE = 75
@@ -60,7 +60,7 @@ def days(wanted: FeedSearch, today: datetime.date) -> tuple[datetime.date, datet
 
 
 def later(day: datetime.date, count: int) -> datetime.date:
-    """Return the day so many days later, or the last one that there is on the way."""
+    """Return the day a number of days later, or the last one that there is on the way."""
     ordinal = max(1, min(day.toordinal() + count, datetime.date.max.toordinal()))
     return datetime.date.fromordinal(ordinal)
 

@@ -18,7 +18,7 @@ from clinic.web.refusals import Refusal
 
 # The draft asks to say how long: a client that retries for longer than this needs a person.
 KEPT = datetime.timedelta(days=7)
-# So many old keys go for each batch that brings new ones.
+# Old keys that are deleted with each batch that brings new ones.
 MOST_DELETED = 1000
 
 LONGEST_KEY = 255

@@ -21,9 +21,9 @@ from clinic.events import LARGEST_ID
 
 Result = TypeVar("Result")
 
-# Pieces of so many are read and sent; to write their JSON holds up everyone else.
+# Appointments of one piece that is read and sent; writing its JSON holds up everyone else.
 PIECE = 500
-# ... unless it is the database that writes the JSON: then this many, and so many pieces are under
+# ... unless it is the database that writes the JSON: then this many, with this number of pieces under
 # way while one is sent (benchmarks/README.md).
 RECORDS = 1000
 IN_ADVANCE = 1

@@ -69,7 +69,7 @@ SUSPECT = re.compile(f"[{_BANNED}{_UNSEEN}{_BLANKS[1:]}\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True, slots=True)
 class OneLine:
-    """One line of text, at least one character and at most so many."""
+    """One line of text of at least one character and at most ``most``."""
 
     most: int
 

@@ -22,7 +22,7 @@ COLUMNS = """
 #
 # On PostgreSQL the schema's constraints decide what is free, but for overrides, which no constraint
 # can see. They are counted rather than looked for by `exists`: of a table that nobody has analyzed
-# yet PostgreSQL expects so many overrides that it would look for the first one in the whole book.
+# yet PostgreSQL expects many overrides, and would look for the first one in the whole book.
 # On SQLite nobody else writes meanwhile, and the conditions repeat those of the schema's
 # triggers (migrations/sqlite/0001.clinic.sql), which would abort the whole batch for one
 # conflict. The numbers are fresh: an appointment that has one of them was booked here.

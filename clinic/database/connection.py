@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 # PostgreSQL takes a second to end one of two transactions that wait for each other: a client waits
-# no longer than for so many of these.
+# no longer than for this number of them.
 MOST_RACES = 4
 
 

@@ -39,7 +39,7 @@ TURN_SECONDS = 10.0
 # How long a statement may take: on a disk that hangs it has no end of its own. The longest that the
 # clinic has, its analytics over 1,000,000 events, takes half of this.
 STATEMENT_SECONDS = 30.0
-# So many read at a time, each in a thread: more would wait for the interpreter, and keep writers
+# The most reads at a time, each in a thread: more would wait for the interpreter, and keep writers
 # from it. Their connections are kept open, for opening one takes 1.3 ms (docs/libraries.md).
 READERS = 8
 # `->>`, in which batches are unfolded, came with 3.38 (https://sqlite.org/releaselog/3_38_0.html).
@@ -182,8 +182,8 @@ class SQLite:
         await self._do(session, take_and_give_back)
 
     async def _do(self, session: Session, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        # All in one trip to the connection's thread: each takes a tenth of a millisecond, and more
-        # while the event loop is busy, for both want the interpreter (benchmarks/README.md). That
+        # All in one round trip to the connection's thread: each takes a tenth of a millisecond, and
+        # more while the event loop is busy, for both want the interpreter (benchmarks/README.md). That
         # is what aiosqlite's _execute does, with a deadline at a fifth of what a scope costs.
         connection: sqlite3.Connection = session.driver._conn  # noqa: SLF001
         loop = asyncio.get_running_loop()

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 # How often it is looked for clients that keep us waiting for too long.
 LOOK_SECONDS = 0.1
-# So many are closed at each look for those who wait to be accepted: two thousand a second.
+# Connections that are closed at each look for those who wait to be accepted: 2,000 a second.
 MOST_AT_ONCE = 200
 
 

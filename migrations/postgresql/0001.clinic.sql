@@ -86,8 +86,8 @@ create index if not exists appointment_override_doctor on appointment
 
 -- The constraints cannot say "refused by what came before it on purpose"; the triggers say it. Whoever
 -- does not see an override that is being committed at this moment came before it. Overrides are counted
--- rather than looked for by `exists`: of a table that nobody has analyzed yet PostgreSQL expects so many
--- overrides that it would look for the first one in the whole book.
+-- rather than looked for by `exists`: of a table that nobody has analyzed yet PostgreSQL expects many
+-- overrides, and would look for the first one in the whole book.
 create or replace function refuse_over_override() returns trigger language plpgsql as $$
 begin
     if (

@@ -92,7 +92,7 @@ async def open_channel(connection: AbstractConnection) -> AbstractChannel:
 
 
 async def close(connection: AbstractConnection, seconds: float) -> None:
-    """Take leave of the server; one that does not answer is given up after so many seconds."""
+    """Take leave of the server; give one up that does not answer within a number of seconds."""
     with contextlib.suppress(BrokerUnavailable), as_unavailable("does not answer"), step(seconds):
         await connection.close()
 

@@ -196,7 +196,7 @@ def publishable(message: Message, reason: str) -> tuple[Message, str]:
 
 
 def unfit(text: str, longest: int) -> str:
-    """Return why a text cannot be sent in so many bytes, or nothing if it can."""
+    """Return why a text cannot be sent within a number of bytes, or nothing if it can."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError:

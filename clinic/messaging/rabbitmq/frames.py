@@ -111,7 +111,7 @@ class Frames:
         )
 
     async def readexactly(self, count: int) -> bytes:
-        """Return so many bytes, which belong to one frame."""
+        """Return the next bytes, which belong to one frame."""
         start = self._given
         if start >= len(self._frame):
             self._frame = await self._next_frame()
@@ -159,7 +159,7 @@ class Frames:
         return frame[HEAD.size : properties_at] + NO_PROPERTIES
 
     async def _read_more(self, count: int) -> None:
-        """Have so many bytes that were not given out."""
+        """Have at least this number of bytes that were not given out."""
         missing = count - (len(self._read) - self._next)
         more = await self._stream.read(READ_SIZE)
         if len(more) < missing:

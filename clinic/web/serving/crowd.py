@@ -121,7 +121,7 @@ class Crowd:
         task.add_done_callback(self.state.tasks.discard)
 
     def make_room(self, most: int) -> bool:
-        """Close up to so many connections whose clients keep us waiting; return whether any was.
+        """Close at most ``most`` connections whose clients keep us waiting; tell whether any was.
 
         Idle ones go first; of those that do the same, those that have done so for longest.
         """

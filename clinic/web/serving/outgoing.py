@@ -68,7 +68,7 @@ class Outgoing:
         return not self._untaken_bytes
 
     def took(self, least_bytes: int) -> bool:
-        """Tell whether the client has taken so much, or all, since the pause or the last look."""
+        """Tell whether the client has taken this much, or all, since the pause or the last look."""
         left = self._count_untaken()
         taken, self._untaken_bytes = self._untaken_bytes - left, left
         return taken >= least_bytes or not left
