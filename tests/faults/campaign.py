@@ -221,14 +221,14 @@ class Campaign:
         say(f"answers: {answers}")
         changes = sum(len(entry.stands.events) - 1 for entry in account.confirmed if entry.stands)
         say(f"confirmed: {len(account.confirmed)} bookings, {changes} changes")
-        say(f"{'seconds until the clinic':44}{'books':>15}{'records':>15}")
-        say(f"{'after':36}{'times':>8}{'median':>8}{'worst':>7}{'median':>8}{'worst':>7}")
+        say(f"{'seconds until the clinic':52}{'books':>15}{'records':>15}")
+        say(f"{'after':44}{'times':>8}{'median':>8}{'worst':>7}{'median':>8}{'worst':>7}")
         for name, recovery in kinds:
             columns = [
                 f"{statistics.median(times):8.1f}{max(times):7.1f}"
                 for times in (recovery.books, recovery.records)
             ]
-            say(f"{name:36}{len(recovery.books):8}{''.join(columns)}")
+            say(f"{name:44}{len(recovery.books):8}{''.join(columns)}")
         for line in account.told():
             say(line)
         say(

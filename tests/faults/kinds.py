@@ -38,6 +38,8 @@ SETTLE_SECONDS = 10.0
 # For what the database does for us while others hold on to it.
 LOCK_SECONDS = 5
 FILE_BYTES = 64 * 1024
+# How often leaders are killed for each time that any other fault comes.
+LEADERS = 4
 PURGES, PURGE_SECONDS = 20, 0.05
 
 MAIN_EXCHANGE, DEAD_EXCHANGE = "rmx-for-retries", "dlx-for-retries"
@@ -245,6 +247,14 @@ def kill_rabbit(world: Servers, rng: random.Random) -> End:
     return rabbit.start
 
 
+def kill_leader(world: Servers, _: random.Random) -> End:
+    settle(world)
+    leader = world.rabbits[0].leader(MAIN)
+    rabbit = next(rabbit for rabbit in world.rabbits if rabbit.node == leader)
+    rabbit.kill()
+    return rabbit.start
+
+
 def restart_rabbit(world: Servers, rng: random.Random) -> End:
     settle(world)
     rabbit = rng.choice(world.rabbits)
@@ -315,6 +325,8 @@ BROKERS = [
     ask("the dead letter queue is unbound", lambda it: it.queue_unbind(DEAD, DEAD_EXCHANGE, DEAD)),
 ]
 
+CLUSTER = [Kind("the main queue's leader is killed", "broker", of_servers(kill_leader))]
+
 # The file
 
 
@@ -373,4 +385,5 @@ def kinds_of(world: World) -> list[Kind]:
     """Return the kinds of faults that a world can have."""
     if isinstance(world, Embedded):
         return PROCESSES + FILES
-    return PROCESSES + NETWORK + DATABASES + BROKERS
+    servers = PROCESSES + NETWORK + DATABASES + BROKERS
+    return servers + CLUSTER * LEADERS if len(world.rabbits) > 1 else servers

@@ -14,6 +14,7 @@ SIZES = {
     "postgresql+rabbitmq": (200, 50_000),
     "classic": (60, 12_000),
     "embedded": (60, 12_000),
+    "cluster": (60, 12_000),
 }
 
 

@@ -233,7 +233,8 @@ class Servers(World):
         return Postgres(fsync=False)  # what is killed here are processes, never the machine
 
     def _make_rabbits(self) -> list[Rabbit]:
-        return [Rabbit() for _ in range(self._nodes)]
+        first = Rabbit()
+        return [first, *(Rabbit(beside=first) for _ in range(self._nodes - 1))]
 
     def _start_servers(self, stack: contextlib.ExitStack) -> None:
         for server in (self.postgres, *self.rabbits):
@@ -316,4 +317,5 @@ WORLDS: dict[str, Callable[[Path, Path], World]] = {
     "postgresql+rabbitmq": Servers,
     "classic": partial(Servers, queue_type="classic"),
     "embedded": Embedded,
+    "cluster": partial(Servers, nodes=3),
 }

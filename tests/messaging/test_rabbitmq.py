@@ -20,7 +20,7 @@ from clinic.database import Database, migrate, open_database
 from clinic.messaging.broker import BrokerUnavailable
 from clinic.messaging.message import Message
 from clinic.messaging.outbox import Outbox
-from clinic.messaging.rabbitmq import RabbitBroker, connection
+from clinic.messaging.rabbitmq import RabbitBroker, connection, consuming
 from clinic.messaging.rabbitmq.address import HEARTBEAT_SECONDS
 from clinic.messaging.rabbitmq.connection import (
     FAREWELL_SECONDS,
@@ -29,7 +29,8 @@ from clinic.messaging.rabbitmq.connection import (
     open_channel,
     open_connection,
 )
-from clinic.messaging.rabbitmq.declaring import Standing
+from clinic.messaging.rabbitmq.consuming import SILENCE_SECONDS, Session
+from clinic.messaging.rabbitmq.declaring import LOOK_SECONDS, Standing
 from clinic.messaging.rabbitmq.publishing import PUBLISH_SECONDS, Publisher
 from clinic.messaging.rabbitmq.topology import QueueType
 from clinic.messaging.relay import Relay
@@ -169,6 +170,81 @@ async def delete_queue(url: str) -> None:
     channel = await connection.channel()
     await channel.queue_delete("rmq-for-retries")
     await connection.close()
+
+
+@pytest.mark.parametrize("queue_type", list(QueueType))
+async def test_a_consumer_that_is_forgotten_without_a_word_consumes_anew(
+    vhost: str, database: Database, monkeypatch: pytest.MonkeyPatch, queue_type: QueueType
+) -> None:
+    monkeypatch.setattr(Session, "_on_cancel", lambda *_: None)
+    async with line(database, RabbitBroker(vhost, topology(queue_type)), again_after=2) as running:
+        await running.tell(50)
+        await running.all_recorded()
+        await delete_queue(vhost)
+        began = time.monotonic()
+        await running.tell(50)
+        await running.all_recorded()
+        assert time.monotonic() - began < SILENCE_SECONDS + LOOK_SECONDS + 2 + SLACK_SECONDS
+
+
+async def test_a_consumer_that_waits_for_long_misses_nothing(
+    vhost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It consumes anew all the time, while messages come."""
+    monkeypatch.setattr(consuming, "SILENCE_SECONDS", 0.002)
+    broker = RabbitBroker(vhost, topology(QueueType.QUORUM))
+    received: list[str] = []
+
+    async def consume() -> None:
+        async with broker.consuming(10) as receive:
+            while len(received) < 600:
+                for delivery in await receive():
+                    received.append(delivery.message.id)
+                    await delivery.solved()
+
+    async with broker.publishing() as hand_over:
+        with anyio.fail_after(PATIENCE_SECONDS):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(consume)
+                for number in range(600):
+                    await hand_over([message(number)])
+                    await anyio.sleep(0.004)
+    assert received == [message(number).id for number in range(600)]
+
+
+@pytest.fixture
+def cluster() -> Iterator[list[Rabbit]]:
+    """Three nodes."""
+    with ExitStack() as stack:
+        first = Rabbit()
+        start_or_skip(first)
+        stack.callback(first.close)
+        others = [stack.enter_context(Rabbit(beside=first)) for _ in range(2)]
+        yield [first, *others]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_a_cluster_that_forgets_consumers_whose_queue_is_deleted_is_consumed_from(
+    cluster: list[Rabbit], database: Database
+) -> None:
+    """It does so one time in four when it is at work, and another node than the leader is asked."""
+    brokers = [RabbitBroker(node.url, topology(QueueType.QUORUM)) for node in cluster]
+    async with (
+        line(database, brokers[0], again_after=2) as running,
+        line(database, brokers[1], again_after=2),
+    ):
+        for number in range(12):
+            await running.tell(50)
+            await running.all_recorded()
+            leader = cluster[0].leader("rmq-for-retries")
+            others = [node for node in cluster if node.node != leader]
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(delete_queue, others[number % 2].url)
+                for _ in range(30):
+                    await running.tell(5)
+                    await anyio.sleep(0.02)
+        await running.all_recorded()
 
 
 @pytest.mark.parametrize("queue_type", list(QueueType))

@@ -25,6 +25,8 @@ _numbers = itertools.count(1)
 class Rabbit(Server):
     """A private RabbitMQ node on ports of 127.0.0.1, with an Erlang port mapper of its own.
 
+    With `beside` it joins the cluster of another one, which must be running, and uses its mapper.
+
     Log in as guest, guest. With `tls` it listens for AMQP over TLS too, under a certificate for
     localhost and 127.0.0.1 from an authority of its own. A vhost per test isolates tests.
 
@@ -32,14 +34,17 @@ class Rabbit(Server):
     RabbitMQ's default, which is not to, leaves more of the processors to everybody else.
     """
 
-    def __init__(self, *, tls: bool = False, hurried: bool = True) -> None:
+    def __init__(
+        self, *, tls: bool = False, hurried: bool = True, beside: "Rabbit | None" = None
+    ) -> None:
         super().__init__(tls=tls)
+        self._beside = beside
         self._hurried = hurried
         self.node = f"clinic-{os.getpid()}-{next(_numbers)}@localhost"
         self.port = self.tls_port = 0
         self._port_mapper: Guarded | None = None
         self._port_mapper_port = self._distribution_port = 0
-        self._cookie = secrets.token_hex(16)
+        self._cookie: str = beside._cookie if beside else secrets.token_hex(16)
 
     @property
     def url(self) -> str:
@@ -117,6 +122,14 @@ class Rabbit(Server):
         finally:
             set_limit(before, "false")
 
+    def leader(self, queue: str) -> str:
+        """Return the name of the node that leads a quorum queue of the vhost `/`."""
+        name = f"rabbit_misc:r({erlang_binary('/')}, queue, {erlang_binary(queue)})"
+        found = self.evaluate(
+            f"{{ok, Q}} = rabbit_amqqueue:lookup({name}), element(2, amqqueue:get_pid(Q))"
+        )
+        return found.strip("'")
+
     def create_vhost(self, name: str) -> str:
         """Create a vhost with all rights to guest, and return its address."""
         vhost, actor, all_of_it = map(erlang_binary, (name, "clinic", ".*"))
@@ -184,9 +197,12 @@ class Rabbit(Server):
         if self._port_mapper:
             self._port_mapper.kill()
         self.port, self.tls_port = free_port(), free_port()
-        self._port_mapper_port, self._distribution_port = free_port(), free_port()
+        self._distribution_port = free_port()
+        self._port_mapper_port = self._beside._port_mapper_port if self._beside else free_port()
         self._environment = self._make_environment()
         self._configure()
+        if self._beside:
+            return
         # Of our own: the machine's port mapper would outlive us, or end with somebody else's.
         where = ["-address", LOOPBACK, "-port", str(self._port_mapper_port)]
         command = ["epmd", *where, "-relaxed_command_check"]
@@ -225,6 +241,11 @@ class Rabbit(Server):
                 f"ssl_options.keyfile = {directory}/server.key",
                 "ssl_options.verify = verify_none",
             ]
+        if self._beside:
+            # https://www.rabbitmq.com/docs/cluster-formation#peer-discovery-classic-config
+            lines += ["cluster_formation.peer_discovery_backend = classic_config"]
+            lines += [f"cluster_formation.classic_config.nodes.1 = {self._beside.node}"]
+            lines += [f"cluster_formation.classic_config.nodes.2 = {self.node}"]
         (directory / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
         (directory / "enabled_plugins").write_text("[].\n")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
+import anyio
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from clinic.messaging.broker import LONGEST_REASON, BrokerUnavailable
@@ -28,6 +29,12 @@ LONGEST_SUBJECT = 1000
 LARGEST_BODY = 16 * 2**20
 
 LONGEST_CHARACTER = 4  # bytes of UTF-8
+
+# After so long without a message, consume anew. A cluster whose main queue is deleted may forget a
+# consumer without a word, one time in three where 3.10.8 is told at another node than the queue's
+# leader, and the queue that is declared in its place then has no consumer. No client can ask
+# whether RabbitMQ knows its consumer: a queue tells how many it has, and not whose.
+SILENCE_SECONDS = 5.0
 
 
 class Session:
@@ -66,8 +73,7 @@ class Session:
         with as_unavailable("cannot be consumed from"), step():
             # Twice the batch: one is worked on while the next one is on its way.
             await self._channel.basic_qos(prefetch_count=2 * self._limit)
-            ok = await self._channel.basic_consume(self._topology.main, self._on_message)
-        self._tag = ok.consumer_tag
+        await self._consume()
 
     async def receive(self) -> Sequence["_Delivery"]:
         """Acknowledge what was solved, and wait for more; see ``Receive``."""
@@ -76,7 +82,10 @@ class Session:
             if self._over:
                 raise BrokerUnavailable(self._over)
             self._news.clear()
-            await self._news.wait()
+            with anyio.move_on_after(SILENCE_SECONDS) as waiting:
+                await self._news.wait()
+            if waiting.cancelled_caught:
+                await self._consume_anew()
         count = min(self._limit, len(self._arrived))
         return [self._delivery(self._arrived.popleft()) for _ in range(count)]
 
@@ -95,6 +104,17 @@ class Session:
             # Not left to the closing of the channel: RabbitMQ counts that as a failed delivery.
             for tag in sorted(self._unsettled):
                 await self._channel.basic_nack(tag, requeue=True)
+
+    async def _consume(self) -> None:
+        with as_unavailable("cannot be consumed from"), step():
+            ok = await self._channel.basic_consume(self._topology.main, self._on_message)
+        self._tag = ok.consumer_tag
+
+    async def _consume_anew(self) -> None:
+        """Consume by another tag: nothing is unsettled now, and what comes meanwhile is kept."""
+        with as_unavailable("cannot be consumed from"), step():
+            await self._channel.basic_cancel(str(self._tag))
+        await self._consume()
 
     async def _on_message(self, message: DeliveredMessage) -> None:
         self._unsettled[int(message.delivery_tag or 0)] = len(message.body)
