@@ -23,8 +23,8 @@ Result = TypeVar("Result")
 
 # Appointments of one piece that is read and sent; writing its JSON holds up everyone else.
 PIECE = 500
-# ... unless it is the database that writes the JSON: then this many, with this number of pieces under
-# way while one is sent (benchmarks/README.md).
+# ... unless it is the database that writes the JSON: then this many, and this number of pieces is
+# under way while one is sent (benchmarks/README.md).
 RECORDS = 1000
 IN_ADVANCE = 1
 

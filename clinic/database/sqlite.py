@@ -183,8 +183,8 @@ class SQLite:
 
     async def _do(self, session: Session, work: Callable[[sqlite3.Connection], Result]) -> Result:
         # All in one round trip to the connection's thread: each takes a tenth of a millisecond, and
-        # more while the event loop is busy, for both want the interpreter (benchmarks/README.md). That
-        # is what aiosqlite's _execute does, with a deadline at a fifth of what a scope costs.
+        # more while the event loop is busy, for both want the interpreter (benchmarks/README.md).
+        # That is what aiosqlite's _execute does, with a deadline at a fifth of what a scope costs.
         connection: sqlite3.Connection = session.driver._conn  # noqa: SLF001
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Result] = loop.create_future()

@@ -18,8 +18,8 @@ from clinic.supervisor import Lifecycle, Unavailable
 
 log = logging.getLogger(__name__)
 
-# Events that one transaction records. It takes four turns of the event loop whatever their
-# number, and those are long while bookings come in: with 100 at a time the consumer fell behind at 3,400
+# Events that one transaction records. It takes four turns of the event loop whatever their number,
+# and those are long while bookings come in: with 100 at a time the consumer fell behind at 3,400
 # bookings a second (benchmarks/README.md). With more, one that fails holds up too many others.
 BATCH = 250
 

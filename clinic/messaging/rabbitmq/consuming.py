@@ -30,7 +30,7 @@ LARGEST_BODY = 16 * 2**20
 
 LONGEST_CHARACTER = 4  # bytes of UTF-8
 
-# After so long without a message, consume anew. A cluster whose main queue is deleted may forget a
+# The silence after which to consume anew. A cluster whose main queue is deleted may forget a
 # consumer without a word, one time in three where 3.10.8 is told at another node than the queue's
 # leader, and the queue that is declared in its place then has no consumer. No client can ask
 # whether RabbitMQ knows its consumer: a queue tells how many it has, and not whose.
