@@ -237,9 +237,8 @@ class Servers(World):
         self.rabbits = self._make_rabbits()
 
     def _make_postgres(self) -> Postgres:
-        return Postgres(
-            fsync=False, newer=self._newer
-        )  # what is killed here are processes, never the machine
+        # What is killed here are processes, never the machine.
+        return Postgres(fsync=False, newer=self._newer)
 
     def _make_rabbits(self) -> list[Rabbit]:
         first = Rabbit(newer=self._newer)
