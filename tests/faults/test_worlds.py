@@ -41,14 +41,16 @@ def test_nothing_is_lost_doubled_or_overlapped_in_the_long_run(
     clean(WORLDS[world](tmp_path, ROOT), plan, required=required)
 
 
+@pytest.mark.timeout(600)
 def test_a_few_faults_of_servers(tmp_path: Path) -> None:
     only = ("is killed", "is cut", "queue is purged", "has no connection left")
-    clean(Servers(tmp_path), Plan(seed=2, faults=4, bookings=200, only=only, longest_seconds=0.5))
+    clean(Servers(tmp_path), Plan(seed=2, faults=4, bookings=150, only=only, longest_seconds=0.5))
 
 
+@pytest.mark.timeout(600)
 def test_a_few_faults_of_a_file(tmp_path: Path) -> None:
     only = ("an API is killed", "the messages are deleted", "the disk is full")
-    clean(Embedded(tmp_path), Plan(seed=1, faults=3, bookings=200, only=only, longest_seconds=0.5))
+    clean(Embedded(tmp_path), Plan(seed=1, faults=3, bookings=150, only=only, longest_seconds=0.5))
 
 
 def clean(world: World, plan: Plan, *, required: bool = True) -> None:
