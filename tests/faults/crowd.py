@@ -181,7 +181,7 @@ class Crowd:
 
     @contextlib.contextmanager
     def present(self) -> Iterator[None]:
-        """Have the clients there while the body runs, and until they are all answered."""
+        """Have the clients there while the body runs; they leave when they are answered."""
         for thread in self._threads:
             thread.start()
         try:
@@ -209,7 +209,7 @@ class Crowd:
     def _next(self) -> tuple[Entry, str] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._over or self._begun < self._allowed)
-            if self._begun >= self._allowed:
+            if self._over or self._begun >= self._allowed:
                 return None
             self._begun += 1
             wanted = as_booked(self._wishes.fields(f"patient {self._begun}"))

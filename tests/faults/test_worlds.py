@@ -15,6 +15,7 @@ SIZES = {
     "classic": (60, 12_000),
     "embedded": (60, 12_000),
     "cluster": (60, 12_000),
+    "rabbitmq4": (60, 12_000),
 }
 
 
@@ -35,19 +36,23 @@ def test_nothing_is_lost_doubled_or_overlapped_in_the_long_run(
         only=pytestconfig.getoption("--only", None) or (),
     )
     print(f"\n{world}: scripts/test-faults --world {world} --seed {plan.seed}")
-    clean(WORLDS[world](tmp_path, ROOT), plan)
+    # The mirror that has it may not be within reach.
+    required = world != "rabbitmq4" or bool(pytestconfig.getoption("--world", None))
+    clean(WORLDS[world](tmp_path, ROOT), plan, required=required)
 
 
+@pytest.mark.timeout(600)
 def test_a_few_faults_of_servers(tmp_path: Path) -> None:
     only = ("is killed", "is cut", "queue is purged", "has no connection left")
-    clean(Servers(tmp_path), Plan(seed=2, faults=4, bookings=200, only=only, longest_seconds=0.5))
+    clean(Servers(tmp_path), Plan(seed=2, faults=4, bookings=150, only=only, longest_seconds=0.5))
 
 
+@pytest.mark.timeout(600)
 def test_a_few_faults_of_a_file(tmp_path: Path) -> None:
     only = ("an API is killed", "the messages are deleted", "the disk is full")
-    clean(Embedded(tmp_path), Plan(seed=1, faults=3, bookings=200, only=only, longest_seconds=0.5))
+    clean(Embedded(tmp_path), Plan(seed=1, faults=3, bookings=150, only=only, longest_seconds=0.5))
 
 
-def clean(world: World, plan: Plan) -> None:
-    account = run(world, plan)
+def clean(world: World, plan: Plan, *, required: bool = True) -> None:
+    account = run(world, plan, required=required)
     assert not account.violations, "\n".join(account.told())

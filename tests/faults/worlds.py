@@ -221,20 +221,29 @@ class Servers(World):
     """Two APIs and two consumers on PostgreSQL and RabbitMQ, each behind a proxy."""
 
     def __init__(
-        self, folder: Path, source: Path = ROOT, *, nodes: int = 1, queue_type: str = "quorum"
+        self,
+        folder: Path,
+        source: Path = ROOT,
+        *,
+        nodes: int = 1,
+        queue_type: str = "quorum",
+        newer: bool = False,
     ) -> None:
         super().__init__(folder, source)
+        self._newer = newer
         self._nodes = nodes
         self._queue_type = queue_type
         self.postgres = self._make_postgres()
         self.rabbits = self._make_rabbits()
 
     def _make_postgres(self) -> Postgres:
-        return Postgres(fsync=False)  # what is killed here are processes, never the machine
+        # What is killed here are processes, never the machine.
+        return Postgres(fsync=False, newer=self._newer)
 
     def _make_rabbits(self) -> list[Rabbit]:
-        first = Rabbit()
-        return [first, *(Rabbit(beside=first) for _ in range(self._nodes - 1))]
+        first = Rabbit(newer=self._newer)
+        others = [Rabbit(beside=first, newer=self._newer) for _ in range(self._nodes - 1)]
+        return [first, *others]
 
     def _start_servers(self, stack: contextlib.ExitStack) -> None:
         for server in (self.postgres, *self.rabbits):
@@ -318,4 +327,5 @@ WORLDS: dict[str, Callable[[Path, Path], World]] = {
     "classic": partial(Servers, queue_type="classic"),
     "embedded": Embedded,
     "cluster": partial(Servers, nodes=3),
+    "rabbitmq4": partial(Servers, newer=True),
 }

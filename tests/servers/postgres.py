@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from tests.servers.guardian import Guarded
 from tests.servers.ports import LOOPBACK, free_port
-from tests.servers.server import Server, ServerMissing, run
+from tests.servers.server import NEWER, Server, ServerMissing, run
 
 
 class Postgres(Server):
@@ -20,13 +20,20 @@ class Postgres(Server):
 
     Anyone on the machine may connect as the superuser `postgres`. With `tls` it offers TLS too,
     under a certificate for localhost and 127.0.0.1 from an authority of its own. `settings` are
-    added to its configuration. A database per test isolates tests.
+    added to its configuration. `newer` is one of scripts/install-newer-servers. A database per test
+    isolates tests.
     """
 
     def __init__(
-        self, *, fsync: bool = True, tls: bool = False, settings: Mapping[str, str] | None = None
+        self,
+        *,
+        fsync: bool = True,
+        tls: bool = False,
+        settings: Mapping[str, str] | None = None,
+        newer: bool = False,
     ) -> None:
         super().__init__(tls=tls)
+        self._newer = newer
         self.port = 0
         self._user = account_to_run_as()
         self._settings = {
@@ -40,6 +47,8 @@ class Postgres(Server):
         if tls:
             files = {"ssl_cert_file": "../server.pem", "ssl_key_file": "../server.key"}
             self._settings |= {"ssl": "on", **files}
+        if newer:
+            self._settings["jit"] = "off"  # its compiler was not unpacked
         self._settings |= settings or {}
 
     @property
@@ -86,7 +95,7 @@ class Postgres(Server):
         return "\n".join(line for line in lines if not line.startswith("\\"))
 
     def _create(self) -> Path:
-        self._binaries = find_binaries()
+        self._binaries = find_binaries(newer=self._newer)
         directory = self._make_directory("postgres", self._user)
         # Only what it needs: a PGPORT or PGOPTIONS of the developer's must not leak in.
         self._environment = {
@@ -123,19 +132,21 @@ class Postgres(Server):
         guarded.wait_until(ready, "start of PostgreSQL")
 
 
-def find_binaries() -> Path:
+def find_binaries(*, newer: bool = False) -> Path:
     """Return the directory of the newest PostgreSQL's binaries, or raise ServerMissing."""
+    place = NEWER if newer else Path("/")
 
     def version(directory: Path) -> int:
         return int(re.sub(r"\D", "", directory.parent.name) or 0)
 
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=version, reverse=True)
-    if in_path := shutil.which("initdb"):
+    found = sorted((place / "usr/lib/postgresql").glob("*/bin"), key=version, reverse=True)
+    if not newer and (in_path := shutil.which("initdb")):
         found.append(Path(in_path).resolve().parent)
     for directory in found:
         if all((directory / name).exists() for name in ("initdb", "postgres", "psql")):
             return directory
-    raise ServerMissing("no PostgreSQL here: run scripts/install-servers")
+    script = "scripts/install-newer-servers" if newer else "scripts/install-servers"
+    raise ServerMissing(f"no PostgreSQL here: run {script}")
 
 
 def account_to_run_as() -> str | None:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from tests.servers.guardian import STOP_SECONDS, Guarded, ServerFailed, wait_until
 from tests.servers.ports import LOOPBACK, free_port
-from tests.servers.server import Server, ServerMissing, run
+from tests.servers.server import NEWER, Server, ServerMissing, run
 
 # The one that docker-compose.yml gives its RabbitMQ: tests run as users do.
 ADVANCED_CONFIG = Path(__file__).parents[2] / "rabbitmq" / "advanced.config"
@@ -31,13 +31,20 @@ class Rabbit(Server):
     localhost and 127.0.0.1 from an authority of its own. A vhost per test isolates tests.
 
     With `hurried` its threads wait for work awake for a moment, and it starts in half the time;
-    RabbitMQ's default, which is not to, leaves more of the processors to everybody else.
+    RabbitMQ's default, which is not to, leaves more of the processors to everybody else. `newer` is
+    one of scripts/install-newer-servers.
     """
 
     def __init__(
-        self, *, tls: bool = False, hurried: bool = True, beside: "Rabbit | None" = None
+        self,
+        *,
+        tls: bool = False,
+        hurried: bool = True,
+        beside: "Rabbit | None" = None,
+        newer: bool = False,
     ) -> None:
         super().__init__(tls=tls)
+        self._newer = newer
         self._beside = beside
         self._hurried = hurried
         self.node = f"clinic-{os.getpid()}-{next(_numbers)}@localhost"
@@ -190,7 +197,7 @@ class Rabbit(Server):
         return value[1]
 
     def _create(self) -> Path:
-        self._binaries = find_binaries()
+        self._binaries = find_binaries(newer=self._newer)
         return self._make_directory("rabbit")
 
     def _settle(self) -> None:
@@ -254,7 +261,7 @@ class Rabbit(Server):
         directory = self.directory
         loopback_only = "-kernel inet_dist_use_interface {127,0,0,1}"
         return {
-            "PATH": os.environ.get("PATH", os.defpath),
+            "PATH": path(newer=self._newer),
             "HOME": str(directory),
             "LC_ALL": "C.UTF-8",
             "ERL_EPMD_PORT": str(self._port_mapper_port),
@@ -278,12 +285,22 @@ class Rabbit(Server):
         }
 
 
-def find_binaries() -> Path:
+def path(*, newer: bool) -> str:
+    """Return where the programs of Erlang are found."""
+    places = map(str, (NEWER / "usr/lib/erlang").glob("erts-*/bin")) if newer else []
+    return os.pathsep.join([*places, os.environ.get("PATH", os.defpath)])
+
+
+def find_binaries(*, newer: bool = False) -> Path:
     """Return the directory of RabbitMQ's own scripts, or raise ServerMissing.
 
     Not Debian's wrappers of the same names in /usr/sbin: as root those change to the account
     rabbitmq, and drop the environment that makes a node private.
     """
+    if newer:
+        if (NEWER / "unpacked-into").exists():
+            return NEWER / "usr/lib/rabbitmq/bin"
+        raise ServerMissing("no RabbitMQ 4 here: run scripts/install-newer-servers")
     candidates = [Path("/usr/lib/rabbitmq/bin")]
     if in_path := shutil.which("rabbitmq-server"):
         candidates.append(Path(in_path).resolve().parent)

@@ -25,6 +25,10 @@ TAKEN = re.compile(
 )
 
 
+# Where scripts/install-newer-servers unpacks what is newer than the system's.
+NEWER = Path(__file__).parent / "newer"
+
+
 class ServerMissing(Exception):
     """A server is not installed here; the message says what to do about it."""
 
