@@ -205,7 +205,7 @@ class Embedded(World):
     def connect(self) -> sqlite3.Connection:
         """Open the file as another program does."""
         return sqlite3.connect(
-            self.folder / "clinic.db", timeout=10, isolation_level=None, check_same_thread=False
+            self.folder / "clinic.db", timeout=2, isolation_level=None, check_same_thread=False
         )
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
