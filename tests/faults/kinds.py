@@ -355,7 +355,10 @@ def read_for_long(world: Embedded, _: random.Random) -> End:
 
 def full_disk(world: Embedded, rng: random.Random) -> End:
     """A process can write no more: its file system has a quota."""
-    pid = rng.choice(world.places).clinic.process.pid
+    process = rng.choice(world.places).clinic.process
+    if process.poll() is not None:  # another fault has killed it
+        return nothing
+    pid = process.pid
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (FILE_BYTES, before[1]))
 
