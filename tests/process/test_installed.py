@@ -1,6 +1,9 @@
 """What one can install: a wheel with the command ``clinic``, and an executable without Python."""
 
+import json
 import os
+import platform
+import re
 import subprocess
 import sys
 import venv
@@ -17,6 +20,7 @@ from tests.process.environment import clean_environment
 from tests.servers import Postgres, Rabbit
 
 ROOT = Path(__file__).parents[2]
+EXECUTABLE = f"clinic-{__version__}-linux-{platform.machine()}"
 DIRECTORIES = [path for path in sys.path if path.endswith("site-packages")]
 
 
@@ -85,18 +89,38 @@ def test_the_command_of_a_wheel_books_in_an_empty_folder(wheel: Path, tmp_path: 
 
 
 @pytest.fixture(scope="module")
-def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    to = tmp_path_factory.mktemp("binary")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which everything lies that is released."""
+    to = tmp_path_factory.mktemp("release")
     environment = clean_environment({}) | {"HOME": os.environ.get("HOME", "/")}
-    subprocess.run([ROOT / "scripts" / "binary", to], check=True, env=environment)
-    return to / "clinic"
+    subprocess.run([ROOT / "scripts" / "build", to], check=True, env=environment)
+    return to
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_release_has_checksums_and_names_all_that_is_inside(release: Path, wheel: Path) -> None:
+    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    checked = subprocess.check_output(command, cwd=release, text=True)
+    names = {line.removesuffix(": OK") for line in checked.splitlines()}
+    bill = f"clinic-{__version__}.cdx.json"
+    sdist = f"clinic-{__version__}.tar.gz"
+    assert names == {wheel.name, sdist, bill, EXECUTABLE}
+    assert names | {"SHA256SUMS"} == {path.name for path in release.iterdir()}
+    assert (release / wheel.name).read_bytes() == wheel.read_bytes()
+
+    named = json.loads((release / bill).read_text())
+    assert named["metadata"]["component"]["name"] == "clinic"
+    inside = {f"{each['name']}=={each['version']}" for each in named["components"]}
+    lock = (ROOT / "requirements.txt").read_text()
+    assert inside == set(re.findall(r"^[^\s;]+==[^\s;]+", lock, re.MULTILINE))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("servers", ["none", "postgresql and rabbitmq"])
 def test_an_executable_books_where_no_python_is(
-    binary: Path, tmp_path: Path, request: pytest.FixtureRequest, servers: str
+    release: Path, tmp_path: Path, request: pytest.FixtureRequest, servers: str
 ) -> None:
     named: dict[str, Any] = {}
     if servers != "none":
@@ -108,5 +132,7 @@ def test_an_executable_books_where_no_python_is(
         }
     empty = tmp_path / "empty"
     empty.mkdir()
-    with running(empty, program=[binary], PATH=str(tmp_path / "no programs"), **named) as clinic:
+    with running(
+        empty, program=[release / EXECUTABLE], PATH=str(tmp_path / "no programs"), **named
+    ) as clinic:
         book_and_count(clinic)
