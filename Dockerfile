@@ -1,7 +1,8 @@
 # One image for every role: CLINIC_ROLE=api (or `--role api` behind the image's name) chooses.
 
-# The minor version that the tests run on; it gets security fixes until October 2027 (PEP 664).
-FROM python:3.11-slim-bookworm AS base
+# The newest Python for which all locked dependencies, those of the tests too, have wheels; it gets
+# security fixes until October 2030 (PEP 745).
+FROM python:3.14-slim-trixie AS base
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from clinic.database.engine import Dialect
 from clinic.database.files import PRIVATE, keep_private, make_private
@@ -228,6 +229,26 @@ def _take_lock(take: Callable[[], bool], name: str, *, wait: bool) -> None:
         time.sleep(LOCK_LOOK_SECONDS)
 
 
+def _sqlite_backend(uri: str) -> Any:
+    """Return yoyo's backend for SQLite, whose connections keep temporary files in memory.
+
+    A container with a read-only root has no folder for them (``clinic/database/sqlite.py``), and
+    SQLite 3.53 needs one for the schema. yoyo opens a connection for each migration.
+    """
+    # Most starts find nothing to migrate.
+    from yoyo import default_migration_table  # noqa: PLC0415
+    from yoyo.backends.core.sqlite3 import SQLiteBackend  # noqa: PLC0415
+    from yoyo.connections import parse_uri  # noqa: PLC0415
+
+    class InMemory(SQLiteBackend):  # type: ignore[misc] # yoyo has no types
+        def init_connection(self, connection: sqlite3.Connection) -> None:
+            connection.execute("pragma temp_store = memory")
+
+    backend = InMemory(parse_uri(uri), default_migration_table)
+    backend.init_database()
+    return backend
+
+
 def _apply(uri: str, name: str, dialect: Dialect) -> list[str]:
     import yoyo  # noqa: PLC0415 - most starts find nothing to migrate
 
@@ -237,7 +258,7 @@ def _apply(uri: str, name: str, dialect: Dialect) -> list[str]:
     os.environ.setdefault("USER", "clinic")
     whole = yoyo.read_migrations(str(MIGRATIONS / dialect))
     steps = yoyo.read_migrations(str(MIGRATIONS / dialect / BEFORE))
-    with yoyo.get_backend(uri) as backend:
+    with _sqlite_backend(uri) if dialect is Dialect.SQLITE else yoyo.get_backend(uri) as backend:
         # We hold the only right to migrate, so a lock that yoyo finds is one that a killed process
         # left behind; yoyo would wait for it for ever.
         backend.break_lock()

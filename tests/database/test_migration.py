@@ -6,6 +6,7 @@ import hashlib
 import multiprocessing
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -248,6 +249,35 @@ def test_a_user_without_a_name_can_migrate(tmp_path: Path) -> None:
         check=True,
     )
     assert int(done.stdout) > 0
+
+
+LARGE_INDEX = """
+create table large (word text);
+insert into large
+    with recursive number (n) as (select 1 union all select n + 1 from number where n < 200000)
+    select hex(randomblob(16)) from number;
+create index large_word on large (word);
+"""
+
+
+def test_a_migration_needs_no_folder_for_temporary_files(tmp_path: Path) -> None:
+    """As in a container with a read-only root; the sort of a large index goes into a file."""
+    (tmp_path / "sqlite" / BEFORE).mkdir(parents=True)
+    (tmp_path / "sqlite" / "0001.large.sql").write_text(LARGE_INDEX)
+    sealed = ["bwrap", "--ro-bind", "/", "/", "--bind", str(tmp_path), str(tmp_path)]
+    sealed += ["--dev", "/dev", "--chdir", "/"]
+    if not shutil.which("bwrap") or subprocess.run([*sealed, "true"], check=False).returncode:
+        pytest.skip("needs bwrap, and a system that lets it seal: apt-get install bubblewrap")
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import pathlib;"
+        "from clinic.database import migration;"
+        f"migration.MIGRATIONS = pathlib.Path({str(tmp_path)!r});"
+        f"print(migration.migrate('sqlite:///{tmp_path}/c.db'))"
+    )
+    done = subprocess.run(
+        [*sealed, sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "['0001.large']\n", done.stderr
 
 
 @pytest.mark.parametrize(
