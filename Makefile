@@ -1,4 +1,4 @@
-.PHONY: help run test test-long test-hostile test-faults test-pythons bench fix lint lock binary build
+.PHONY: help run test test-long test-hostile test-faults test-pythons bench fix lint coverage mutate lock binary build
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -29,6 +29,12 @@ fix: ## Format the code, and mend what can be mended without a person
 
 lint: ## Check format, style, types and the floors of the house
 	scripts/lint
+
+coverage: ## Measure which branches the everyday tests take
+	scripts/coverage
+
+mutate: ## Change the core in small ways, and see whether the tests notice
+	scripts/mutate
 
 lock: ## Lock the newest versions of the dependencies, by version and hash
 	scripts/lock

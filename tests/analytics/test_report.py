@@ -15,16 +15,21 @@ import pytest
 from clinic.analytics.queries import Days
 from clinic.analytics.recording import record
 from clinic.analytics.report import WEEKDAYS, report
-from clinic.database import Database, again_if_lost
+from clinic.database import Database, Dialect, again_if_lost
 from clinic.events import AppointmentFacts, Event, EventType, Status, tell
 from clinic.messaging.message import Message, Unreadable
 from clinic.messaging.outbox import Outbox
+from tests.timing import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
 KINDS = [kind.removeprefix("appointment.") for kind in get_args(EventType)]
 CHANGES = [kind for kind in get_args(EventType) if kind != "appointment.booked"]
 OPEN = 12 * 60
+SELECT_WAITING = """
+    select pid from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock'
+"""
 ZONE = zoneinfo.ZoneInfo("Europe/Berlin")
 
 
@@ -216,6 +221,27 @@ async def test_many_consumers_that_record_the_same_at_once_count_it_once(
             tasks.start_soon(recording, database, messages(shuffled))
     found = await report(database, Days(), OPEN)
     assert found.items() >= recount(events, Days()).items()
+
+
+@pytest.mark.parametrize("database_url", [Dialect.POSTGRESQL], indirect=True)
+async def test_consumers_that_record_the_same_in_another_order_do_not_deadlock(
+    database: Database,
+) -> None:
+    events = booked(seed=5, count=2)
+    await log_events(database, events)
+    first, last = sorted(messages(events), key=lambda one: one.id)
+
+    async def record_both() -> None:
+        async with database.transaction() as connection:
+            await record(connection, [last, first])
+
+    with anyio.fail_after(PATIENCE_SECONDS):
+        async with anyio.create_task_group() as tasks, database.transaction() as connection:
+            await record(connection, [first])
+            tasks.start_soon(record_both)
+            while not await database.look(SELECT_WAITING):
+                await anyio.sleep(0.01)
+            await record(connection, [last])
 
 
 async def test_what_brings_no_event_is_told_apart_and_its_neighbours_are_recorded(

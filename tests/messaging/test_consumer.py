@@ -262,6 +262,21 @@ async def test_an_event_that_is_set_aside_is_closed_and_garbage_closes_nothing(
     assert {row["event_id"] for row in rows} == {garbled.id, renamed.id}
 
 
+async def test_an_event_whose_delivery_failed_stays_open(
+    broker: Broker, outbox: Outbox, database: Database
+) -> None:
+    """Its message may be lost on its way round, and is published again then."""
+    (failed,) = await log_events(database, outbox, 1)
+    await hand_over(broker, [failed])
+
+    async def has_died() -> bool:
+        return bool(await database.look("select id from message where deaths > 0"))
+
+    failing = Consumer(broker, outbox, record, recognise, death_limit=9999, error_probability=1.0)
+    await consume_until(has_died, failing)
+    assert await open_events(database) == {failed.id}
+
+
 async def test_garbage_under_the_id_of_a_recorded_event_is_no_copy_of_it(
     broker: Broker, outbox: Outbox, database: Database
 ) -> None:

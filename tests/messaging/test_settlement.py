@@ -51,8 +51,9 @@ class Noted:
 )
 async def test_settle(failure: Exception | None, deaths: int, end: str) -> None:
     delivery = Noted(deaths)
-    await settle(delivery, failure, death_limit=3)
+    is_the_end = await settle(delivery, failure, death_limit=3)
     assert delivery.ends == [end]
+    assert is_the_end == (end != "retry")
 
 
 async def test_without_a_second_chance_the_first_failure_is_the_last() -> None:

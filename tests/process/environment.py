@@ -3,8 +3,11 @@
 import os
 from collections.abc import Mapping
 
+# The last is how scripts/coverage reaches processes that tests start.
+KEPT = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_CONFIG")
+
 
 def clean_environment(environment: Mapping[str, object]) -> dict[str, str]:
     """Return an environment with these settings and no others."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     return kept | {name: str(value) for name, value in environment.items()}
