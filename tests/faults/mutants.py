@@ -82,7 +82,7 @@ MUTANTS = [
                 "where true or (\n",
             ),
             Patch(
-                "migrations/sqlite/0013.conflicts.sql",
+                "migrations/sqlite/0001.clinic.sql",
                 "before insert on appointment\nwhen ",
                 "before insert on appointment\nwhen false and ",
             ),
@@ -96,7 +96,7 @@ MUTANTS = [
         "postgresql+rabbitmq",
         (
             Patch(
-                "migrations/postgresql/0009.rectangles.sql",
+                "migrations/postgresql/0001.clinic.sql",
                 "override_reason is null)",
                 "override_reason is null and false)",
             ),
@@ -125,7 +125,7 @@ MUTANTS = [
         "postgresql+rabbitmq",
         (
             Patch(
-                "migrations/postgresql/0004.recorded.sql",
+                "migrations/postgresql/0001.clinic.sql",
                 "event_id text primary key",
                 "event_id text not null",
             ),
