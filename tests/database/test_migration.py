@@ -264,8 +264,9 @@ def test_a_migration_needs_no_folder_for_temporary_files(tmp_path: Path) -> None
     """As in a container with a read-only root; the sort of a large index goes into a file."""
     (tmp_path / "sqlite" / BEFORE).mkdir(parents=True)
     (tmp_path / "sqlite" / "0001.large.sql").write_text(LARGE_INDEX)
-    sealed = ["bwrap", "--ro-bind", "/", "/", "--bind", str(tmp_path), str(tmp_path)]
-    sealed += ["--dev", "/dev", "--chdir", "/"]
+    # The folder of the test may itself lie below /dev, and be named as the one for temporary files.
+    sealed = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--chdir", "/"]
+    sealed += ["--bind", str(tmp_path), str(tmp_path), "--unsetenv", "TMPDIR"]
     if not shutil.which("bwrap") or subprocess.run([*sealed, "true"], check=False).returncode:
         pytest.skip("needs bwrap, and a system that lets it seal: apt-get install bubblewrap")
     code = (
