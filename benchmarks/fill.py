@@ -54,6 +54,18 @@ SETTLED_EVENTS = """
     from generate_series(1, {count}) as n
 """
 
+RECORDED_EVENTS = """
+    insert into recorded (
+        event_id, type, appointment_id, version, status, office_number, day, hour_of_week,
+        duration_minutes, lead_minutes, occurred_at, recorded_at
+    )
+    select
+        gen_random_uuid(), 'appointment.booked', n, 1, 'booked', 'office ' || (n % 10),
+        date '2027-01-01' + n % 100, n % 168, 15, n % 10000, now(), now()
+    from generate_series(1, {count}) as n
+"""
+COUNT_RECORDED = "select day, type, count(*) from recorded group by day, type"
+
 COPY_EVENTS = "copy event (id, type, subject, body) from stdin"
 INSERT_OPEN = """
     insert into outbox (position, relay_at, published_at, publications)
@@ -199,6 +211,21 @@ def events(database_url: str, messages: Sequence[Message], *, published: bool) -
         connection.execute(INSERT_OPEN.format(**how).encode())
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("vacuum (analyze)")
+
+
+def recorded(database_url: str, count: int) -> None:
+    """Fill analytics with bookings of ten offices over a hundred days."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(RECORDED_EVENTS.format(count=count).encode())
+        connection.execute("vacuum (analyze) recorded")
+
+
+def scan_recorded(database_url: str) -> float:
+    """Return the seconds that the server takes to read all of analytics once."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        start = time.perf_counter()
+        connection.execute(COUNT_RECORDED).fetchall()
+        return time.perf_counter() - start
 
 
 def settle_all(database_url: str) -> None:

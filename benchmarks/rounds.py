@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Self, TypeVar
 
 T = TypeVar("T")
 
@@ -19,9 +19,22 @@ def interleaved(sides: Mapping[str, Callable[[], T]], rounds: int = ROUNDS) -> d
     return found
 
 
-def ratio(ours: Sequence[float], others: Sequence[float]) -> float:
+class Ratio(float):
+    """The median of the ratios of several rounds, and how far these lie apart."""
+
+    least: float
+    most: float
+
+    def __new__(cls, rounds: Sequence[float]) -> Self:
+        """Make it of the ratio of each round."""
+        made = super().__new__(cls, statistics.median(rounds))
+        made.least, made.most = min(rounds), max(rounds)
+        return made
+
+
+def ratio(ours: Sequence[float], others: Sequence[float]) -> Ratio:
     """Return the median of the rounds' own ratios: each compares what was measured side by side."""
-    return statistics.median(our / other for our, other in zip(ours, others, strict=True))
+    return Ratio([our / other for our, other in zip(ours, others, strict=True)])
 
 
 middle = statistics.median

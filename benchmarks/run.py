@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from benchmarks import booking, demands, reading, simulation, starting, table, travelling
+from benchmarks import booking, demands, full, reading, simulation, starting, table, travelling
 from benchmarks.programs import BenchFailed
 from benchmarks.servers import Bench, servers
 
@@ -26,6 +26,9 @@ ROWS: dict[str, Row] = {
     "list": reading.whole_list,
     "page": reading.page,
     "stored": booking.stored,
+    "full": full.one,
+    "analytics": full.analytics,
+    "processes": full.processes,
     "start": starting.start,
     "demands": demands.demands,
 }

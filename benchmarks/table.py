@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.programs import ROOT, BenchFailed
+from benchmarks.rounds import Ratio
 from tests.servers.postgres import find_binaries
 
 RESULTS = ROOT / "benchmarks" / "results.md"
@@ -37,7 +38,7 @@ class Demand:
     def __str__(self) -> str:
         sign = "≥" if self.at_least else "≤"
         missed = "" if self.met else " **missed**"
-        return f"{number(self.figure)} {self.of} ({sign} {number(self.bound)}){missed}"
+        return f"{with_spread(self.figure)} {self.of} ({sign} {number(self.bound)}){missed}"
 
 
 def at_least(figure: float, bound: float, of: str) -> Demand:
@@ -73,6 +74,13 @@ def number(value: float) -> str:
     if abs(value) >= 100:  # noqa: PLR2004
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def with_spread(figure: float) -> str:
+    """Return a number, and of a ratio also the least and the most that a round has had."""
+    if isinstance(figure, Ratio):
+        return f"{number(figure)}, {number(figure.least)} to {number(figure.most)}"
+    return number(figure)
 
 
 def per_second(values: float) -> str:
