@@ -82,7 +82,7 @@ def looks() -> Iterator[Request]:
 
 
 def one(bench: Bench) -> Iterator[Line]:
-    """What is done with one appointment among a million, beside booking one there."""
+    """A refusal, a change and a read of one appointment among a million, beside a booking there."""
     patients = itertools.count(1, REQUESTS)
     settings = {"DATABASE_URL": bench.million(), "AMQP_URL": NO_BROKER}
     with bench.clinic("--role", "api", **settings) as clinic:

@@ -19,7 +19,7 @@ LASTED_SECONDS = 1.0
 
 DRAW_NUMBERS = Sql(
     sqlite=(
-        # SQLite counts from the first row on, which is written with a number that was drawn.
+        # SQLite makes this row with the first appointment, which needs a number before.
         """
         insert into sqlite_sequence (name, seq)
         select 'appointment', (select coalesce(max(id), 0) from appointment)

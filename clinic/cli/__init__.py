@@ -15,7 +15,7 @@ from clinic.settings import BadSetting
 from clinic.supervisor import Misconfigured
 from clinic.web.server import CannotListen
 
-# The first one is what is done where none is named.
+# The first is the default.
 COMMANDS: tuple[Command, ...] = (run.COMMAND, migrate.COMMAND)
 
 EPILOG = """\
@@ -28,8 +28,8 @@ clinic.db in the working directory.
   {door} --role consumer --port 8002      analytics only; its health on port 8002
   {door} migrate --help                   what a command does, and what it takes
 
-SIGTERM or Ctrl-C finishes what is in hand and stops; a second one stops at once. The exit status is
-0 after an orderly stop or a command that succeeded; 1 when a service went on failing or did not
+SIGTERM or Ctrl-C finishes what is in hand and stops; a second signal stops at once. The exit status
+is 0 after an orderly stop or a command that succeeded; 1 when a service went on failing or did not
 stop in time, or the database file was deleted or replaced; 2 when there is something to put right
 before it can start. A database or a broker that is away is waited for.
 """

@@ -1,4 +1,4 @@
-"""``clinic run``: run the services of a role; what is done where no command is named."""
+"""``clinic run``: run the services of a role; the default command."""
 
 import argparse
 import gc
@@ -31,8 +31,8 @@ FLAGS = {"role": "CLINIC_ROLE", "host": "CLINIC_HOST", "port": "CLINIC_PORT"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take what is most often said by hand; the environment says the rest."""
-    # No default: what stands before the command is not to be undone by what does not stand after.
+    """Add flags for the settings that are most often given by hand."""
+    # No default: it would overwrite a flag that stands before the command.
     nothing = argparse.SUPPRESS
     parser.add_argument(
         "--role",

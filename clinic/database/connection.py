@@ -105,7 +105,8 @@ class Database:
     ``databases`` has transactions of its own, but they leak a connection whenever one is cancelled
     or its commit fails, and poison their task when the server goes away (docs/libraries.md). So
     each transaction here has a session to itself; its commit, rollback and return are done under a
-    shield, each with a deadline; and a session on which anything failed is thrown away.
+    shield, each with a deadline; and a session on which anything failed is thrown away, unless a
+    task was only cancelled in the middle of a statement and the session answers again.
     """
 
     def __init__(self, engine: Engine) -> None:

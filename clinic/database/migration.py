@@ -256,7 +256,7 @@ def _apply(uri: str, name: str, dialect: Dialect) -> list[str]:
     # the user has no entry in the passwd file, as in a container, that fails too late
     # (docs/libraries.md).
     os.environ.setdefault("USER", "clinic")
-    whole = yoyo.read_migrations(str(MIGRATIONS / dialect))
+    migrations = yoyo.read_migrations(str(MIGRATIONS / dialect))
     steps = yoyo.read_migrations(str(MIGRATIONS / dialect / BEFORE))
     with _sqlite_backend(uri) if dialect is Dialect.SQLITE else yoyo.get_backend(uri) as backend:
         # We hold the only right to migrate, so a lock that yoyo finds is one that a killed process
@@ -266,16 +266,17 @@ def _apply(uri: str, name: str, dialect: Dialect) -> list[str]:
             backend.ensure_internal_schema_updated()
             applied = {row[0] for row in backend.execute(SELECT_APPLIED)}
             is_up_to_date(name, dialect, applied)
-            taken_over = backend.to_apply(steps) if applied & STEPS else []
+            taken_over = []
             if applied & STEPS:
+                taken_over = backend.to_apply(steps)
                 backend.apply_migrations(taken_over)
                 with backend.transaction():
                     backend.execute(DELETE_APPLIED)
-                    backend.mark_one(next(one for one in whole if one.id == WHOLE))
-            missing = backend.to_apply(whole)
+                    backend.mark_one(next(one for one in migrations if one.id == WHOLE))
+            missing = backend.to_apply(migrations)
             backend.apply_migrations(missing)
             # yoyo passes over a migration that it cannot read.
-            left = backend.to_apply(whole)
+            left = backend.to_apply(migrations)
     if left:
         raise CannotMigrate("not applied: " + ", ".join(migration.id for migration in left))
     return [migration.id for migration in (*taken_over, *missing)]

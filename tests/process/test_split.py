@@ -80,7 +80,7 @@ def restart(clinic: ClinicProcess, folder: Path, *arguments: str, **env: Any) ->
 def test_bookings_while_each_process_is_restarted_are_counted_once(
     tmp_path: Path, postgres: Postgres, vhost: str, least: int, pause_seconds: float
 ) -> None:
-    """Clients book on until each process has been restarted, and there are so many bookings."""
+    """Clients book until each process has been restarted and ``least`` bookings are made."""
     settings: dict[str, Any] = {
         "DATABASE_URL": postgres.create_database("split"),
         "AMQP_URL": vhost,

@@ -111,7 +111,7 @@ class Session:
         self._tag = ok.consumer_tag
 
     async def _consume_anew(self) -> None:
-        """Consume by another tag: nothing is unsettled now, and what comes meanwhile is kept."""
+        """Cancel the consumer and consume under a new tag; what arrives meanwhile is kept."""
         with as_unavailable("cannot be consumed from"), step():
             await self._channel.basic_cancel(str(self._tag))
         await self._consume()

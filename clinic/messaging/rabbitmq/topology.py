@@ -127,7 +127,7 @@ def explain_refusal(error: str) -> str:
     )
     if not found:
         return "its user lacks a permission (rabbitmqctl set_permissions)"
-    # A queue is read by its consumers; what is published goes through an exchange, if only the
+    # A queue is read by its consumers; what is published goes through an exchange, even the
     # default one, amq.default: https://www.rabbitmq.com/docs/access-control#authorisation
     permission = "read" if found["kind"] == "queue" else "write"
     return (
