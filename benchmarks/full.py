@@ -18,9 +18,11 @@ from benchmarks.rounds import interleaved, middle, ratio
 from benchmarks.servers import NO_BROKER, Bench, Program, ask, until
 from benchmarks.slots import body, next_slot
 from benchmarks.table import Line, at_most, number, per_second, with_spread
-from benchmarks.travelling import EVENTS, POLL_SECONDS, messages, publish, written
+from benchmarks.travelling import POLL_SECONDS, messages, publish, written
 
 STORED = 1_000_000
+# So many that consumers take some seconds: the second is there a moment after the first.
+EVENTS = 40_000
 # Requests of a turn, one after the other on one connection.
 REQUESTS = 300
 SECONDS = 2

@@ -20,21 +20,29 @@ def interleaved(sides: Mapping[str, Callable[[], T]], rounds: int = ROUNDS) -> d
 
 
 class Ratio(float):
-    """The median of the ratios of several rounds, and how far these lie apart."""
+    """The median of the ratios of several rounds, and how far these lie apart.
+
+    ``machine`` is what of it is the day's machine: how far the figures of the other side lie apart,
+    as a part of their median. It is the same program in each round, so nothing else tells its
+    rounds from one another.
+    """
 
     least: float
     most: float
+    machine: float
 
-    def __new__(cls, rounds: Sequence[float]) -> Self:
-        """Make it of the ratio of each round."""
+    def __new__(cls, ours: Sequence[float], others: Sequence[float]) -> Self:
+        """Make it of the figures of each round."""
+        rounds = [our / other for our, other in zip(ours, others, strict=True)]
         made = super().__new__(cls, statistics.median(rounds))
         made.least, made.most = min(rounds), max(rounds)
+        made.machine = (max(others) - min(others)) / statistics.median(others)
         return made
 
 
 def ratio(ours: Sequence[float], others: Sequence[float]) -> Ratio:
     """Return the median of the rounds' own ratios: each compares what was measured side by side."""
-    return Ratio([our / other for our, other in zip(ours, others, strict=True)])
+    return Ratio(ours, others)
 
 
 middle = statistics.median

@@ -63,10 +63,13 @@ class Line:
 
     def cells(self) -> list[str]:
         """Return the line cell by cell."""
-        return [self.what, self.ours, self.peers, self.limit, "; ".join(map(str, self.demands))]
+        figures = [demand.figure for demand in self.demands]
+        machine = [f"{one.machine:.0%}" for one in figures if isinstance(one, Ratio)]
+        told = "; ".join(map(str, self.demands))
+        return [self.what, self.ours, self.peers, self.limit, told, "; ".join(machine)]
 
 
-HEADS = ["what", "ours", "peers", "limit", "ratios (must)"]
+HEADS = ["what", "ours", "peers", "limit", "ratios, of all rounds (must)", "machine"]
 
 
 def number(value: float) -> str:
