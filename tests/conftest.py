@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from clinic.cli.run import LOOP
 from clinic.database import Database, Dialect, migrate, open_database
@@ -21,6 +22,12 @@ from tests.servers.server import Server
 from tests.timing import SLACK_SECONDS
 
 NUMBERS = itertools.count(1)
+
+# What is slow here is the machine, or the tracing of coverage.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 def pytest_collection_finish() -> None:

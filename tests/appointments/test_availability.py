@@ -72,7 +72,7 @@ opening_hours = st.sampled_from([(480, 1200), (0, DAY), (0, 90), (100, 200), (13
 
 
 @pytest.mark.parametrize(("zone", "at", "shift"), [(z, *c) for z in CHANGES for c in CHANGES[z]])
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(
     wanted=st.integers(0, DAY),
     length=st.sampled_from([1, 7, 15, 45, 60, 90, 720]),

@@ -487,7 +487,6 @@ def test_lives_go_as_the_rules_say(database_url: str, lives: int, length: int) -
                 settings=settings(
                     max_examples=lives,
                     stateful_step_count=length,
-                    deadline=None,
                     derandomize=everyday,
                     database=None,
                     suppress_health_check=list(HealthCheck),

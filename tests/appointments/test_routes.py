@@ -411,7 +411,7 @@ json_values = st.recursive(
 field_values = json_values | st.sampled_from(list(SENT.values()))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     body=st.fixed_dictionaries(
         {},
@@ -436,13 +436,13 @@ def test_no_json_gets_a_500(clinic: ClinicProcess, body: object) -> None:
     assert answer.status_code in (200, 201, 400, 409, 422)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(body=st.binary(max_size=2000))
 def test_no_bytes_get_a_500(clinic: ClinicProcess, body: bytes) -> None:
     assert post(clinic, body).status_code in (400, 422)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(name=st.text(min_size=1, max_size=200))
 def test_any_text_is_stored_as_it_is_or_refused(clinic: ClinicProcess, name: str) -> None:
     answer = clinic.http.post(

@@ -89,7 +89,7 @@ def everything_is_set_aside(
 ) -> None:
     """Publish whatever hypothesis thinks of, and after each batch do something beside."""
 
-    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, suppress_health_check=list(HealthCheck))
     @given(MESSAGES)
     def publish(messages: list[tuple[bytes, bytes]]) -> None:
         taken = [body for raw, body in messages if attacked.stranger.takes(raw, body)]

@@ -131,12 +131,14 @@ async def test_an_idle_relay_marks_all_it_has_published_before_its_hold_ends(
     database: Database, broker: EmbeddedBroker
 ) -> None:
     """Or it would be published again."""
-    outbox = Outbox(database, AGAIN_AFTER, hold=timedelta(seconds=4))
+    outbox = Outbox(database, AGAIN_AFTER, hold=timedelta(seconds=20))
     await append(outbox, *range(500))
-    pace = Pace(batch=10, poll_seconds=0.2, mark_after_seconds=0.5)
+    # With a batch a poll it would take 50 s.
+    pace = Pace(batch=10, poll_seconds=1.0, mark_after_seconds=0.5)
     async with relaying(Relay(outbox, broker, pace)):
-        await until_all_published(database)
-        await anyio.sleep(5 * pace.poll_seconds)
+        with anyio.fail_after(SLACK_SECONDS + 20):
+            await until_all_published(database)
+        await anyio.sleep(1.5 * pace.poll_seconds)
     assert len(await queued(database)) == 500
 
 

@@ -268,7 +268,7 @@ def test_no_path_holds_up_the_others(clinic: ClinicProcess) -> None:
     check(clinic, requests())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     fields=st.dictionaries(st.sampled_from(FIELDS), st.text(min_size=1, max_size=4), min_size=1),
     size=st.sampled_from([SIZE - 2000, 8000, 2000, 800, 500, 200]),
