@@ -5,12 +5,14 @@ import contextlib
 import gc
 import itertools
 import os
+import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -50,29 +52,47 @@ def make_database(
 
     def make(dialect: Dialect) -> str:
         if dialect is Dialect.SQLITE:
-            url = f"sqlite:///{tmp_path / 'clinic.db'}"
-            migrate(url)
-            return url
-        template: str = request.getfixturevalue("postgres_template")
-        server: Postgres = request.getfixturevalue("postgres")
+            file = tmp_path / "clinic.db"
+            shutil.copy(request.getfixturevalue("sqlite_template"), file)
+            return f"sqlite:///{file}"
+        copies: Copies = request.getfixturevalue("postgres_copies")
         made.append(f"test_{next(NUMBERS)}")
-        return server.create_database(made[-1], template)
+        return copies.make(made[-1])
 
     yield make
     for name in made:
-        server = request.getfixturevalue("postgres")
-        left = sessions_left(server, name)
-        server.drop_database(name)
-        assert not left
+        assert not request.getfixturevalue("postgres_copies").drop(name)
 
 
-def sessions_left(server: Postgres, name: str) -> int:
-    """Return how many sessions a database still has, after time for those that are ending."""
-    sql = f"select count(*) from pg_stat_activity where datname = '{name}'"
-    deadline = time.monotonic() + SLACK_SECONDS
-    while (left := int(server.execute(sql))) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return left
+class Copies:
+    """Copies of a migrated PostgreSQL database, made and dropped over one connection."""
+
+    def __init__(self, server: Postgres, template: str) -> None:
+        self._server = server
+        self._template = template
+        self._connection = psycopg.connect(server.url, autocommit=True)
+
+    def make(self, name: str) -> str:
+        """Make a copy and return its address."""
+        self._connection.execute(
+            f"create database {name} template {self._template} strategy file_copy"
+        )
+        return self._server.database_url(name)
+
+    def drop(self, name: str) -> int:
+        """Drop a copy; return how many sessions it had, after time for those that were ending."""
+        sql = f"select count(*) from pg_stat_activity where datname = '{name}'"
+        deadline = time.monotonic() + SLACK_SECONDS
+        while (left := self._connection.execute(sql).fetchall()[0][0]) and (
+            time.monotonic() < deadline
+        ):
+            time.sleep(0.02)
+        self._connection.execute(f"drop database {name} with (force)")
+        return int(left)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
 
 
 @pytest.fixture(params=list(Dialect))
@@ -143,6 +163,20 @@ def postgres_template(postgres: Postgres) -> str:
     """A migrated database, to be copied."""
     migrate(postgres.create_database("template_clinic"))
     return "template_clinic"
+
+
+@pytest.fixture(scope="session")
+def postgres_copies(postgres: Postgres, postgres_template: str) -> Iterator[Copies]:
+    with contextlib.closing(Copies(postgres, postgres_template)) as copies:
+        yield copies
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database's file, to be copied."""
+    file = tmp_path_factory.mktemp("template") / "clinic.db"
+    migrate(f"sqlite:///{file}")
+    return file
 
 
 @pytest.fixture(scope="session")
