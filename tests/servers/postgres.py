@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from tests.servers.guardian import Guarded
 from tests.servers.ports import LOOPBACK, free_port
-from tests.servers.server import NEWER, Server, ServerMissing, run
+from tests.servers.server import NEWER, ON_NEWER, Server, ServerMissing, run
 
 
 class Postgres(Server):
@@ -30,7 +30,7 @@ class Postgres(Server):
         fsync: bool = True,
         tls: bool = False,
         settings: Mapping[str, str] | None = None,
-        newer: bool = False,
+        newer: bool = ON_NEWER,
     ) -> None:
         super().__init__(tls=tls)
         self._newer = newer

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from tests.servers.guardian import STOP_SECONDS, Guarded, ServerFailed, wait_until
 from tests.servers.ports import LOOPBACK, free_port
-from tests.servers.server import NEWER, Server, ServerMissing, run
+from tests.servers.server import NEWER, ON_NEWER, Server, ServerMissing, run
 
 # The one that docker-compose.yml gives its RabbitMQ: tests run as users do.
 ADVANCED_CONFIG = Path(__file__).parents[2] / "rabbitmq" / "advanced.config"
@@ -41,7 +41,7 @@ class Rabbit(Server):
         tls: bool = False,
         hurried: bool = True,
         beside: "Rabbit | None" = None,
-        newer: bool = False,
+        newer: bool = ON_NEWER,
     ) -> None:
         super().__init__(tls=tls)
         self._newer = newer

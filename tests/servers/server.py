@@ -27,6 +27,8 @@ TAKEN = re.compile(
 
 # Where scripts/install-newer-servers unpacks what is newer than the system's.
 NEWER = Path(__file__).parent / "newer"
+# Whether all tests run on these: scripts/test-long --newer.
+ON_NEWER = os.environ.get("TEST_SERVERS") == "newer"
 
 
 class ServerMissing(Exception):
