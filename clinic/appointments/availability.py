@@ -12,7 +12,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from clinic.appointments.appointment import EXAMPLE, Appointment, Occupancy
-from clinic.appointments.names import Name, OfficeNumber
+from clinic.registry.names import Name, OfficeNumber
 from clinic.appointments.queries import Gap, Limits, select_conflicts
 from clinic.appointments.wall_clock import LAST_YEAR, end_of, exists
 from clinic.database import Database, ExpensiveReads, wall_clock_text

@@ -16,7 +16,7 @@ from clinic.appointments.desk import Desk
 from clinic.appointments.feed import END, beginning, entry, utc
 from clinic.appointments.handlers import CALENDAR, CHANGE_TYPES, CSV
 from clinic.appointments.idempotency import FORM, KEPT, BadKey, KeyReused
-from clinic.appointments.names import Name, OfficeNumber, Reason
+from clinic.registry.names import Name, OfficeNumber, Reason
 from clinic.appointments.requests import Booking, Change, Minutes
 from clinic.appointments.search import FeedSearch, Search, cursor
 from clinic.appointments.spreadsheet import as_csv

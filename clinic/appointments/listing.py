@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 from clinic.appointments.appointment import LONGEST_ON_CLOCKS, Appointment
-from clinic.appointments.names import patient_key
+from clinic.registry.names import patient_key
 from clinic.appointments.queries import COLUMNS, appointment_of
 from clinic.appointments.search import Search
 from clinic.database import WAIT_SECONDS, Connection, Database, ExpensiveReads, Sql

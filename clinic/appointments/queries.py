@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pydantic_core import from_json
 
 from clinic.appointments.appointment import LONGEST_ON_CLOCKS, Appointment, Occupancy
-from clinic.appointments.names import patient_key
+from clinic.registry.names import patient_key
 from clinic.database import Connection, Database, Row, Sql, as_row, as_wall_clock
 
 COLUMNS = """

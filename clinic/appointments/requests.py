@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from clinic.appointments import changing
 from clinic.appointments.appointment import LONGEST, NewAppointment
-from clinic.appointments.names import Name, OfficeNumber, Reason
+from clinic.registry.names import Name, OfficeNumber, Reason
 from clinic.appointments.wall_clock import WallClock
 from clinic.events import Status
 from clinic.web.reading import read_fields

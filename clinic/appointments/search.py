@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from clinic.appointments.names import Name, OfficeNumber
+from clinic.registry.names import Name, OfficeNumber
 from clinic.database import wall_clock_text
 from clinic.events import Status
 from clinic.web.reading import DayRange

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from clinic.appointments.names import (
+from clinic.registry.names import (
     BANNED,
     BLANKS,
     LONGEST_KEY,

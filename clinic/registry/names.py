@@ -5,8 +5,10 @@ programs, with characters in them that nobody sees. They are stored without thes
 looks the same is the same. Case, punctuation and alphabets stay as they were written.
 """
 
+import functools
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -149,11 +151,49 @@ def patient_key(name: str) -> str:
     These differ in case, in any alphabet; in the form of letters (NFKC: wide ones, ligatures); in
     the kind of apostrophes and hyphens; in ё or е; in the dot of an i. Other accents do count.
     """
+    return _folded(name)[:LONGEST_KEY]
+
+
+# Cyrillic and Greek letters that look like Latin ones in capitals: on the door of 221В nobody sees
+# which one it is, and two programs have it in two ways.
+_LOOKS = str.maketrans(
+    "авекмнорстухіјѕԁԛԝ" "αβεζηικμνορτυχ", "abekmhopctyxijsdqw" "abezhikmnoptyx"
+)
+NUMBER_SIGN = "\N{NUMERO SIGN}"
+
+
+@functools.lru_cache(maxsize=8192)
+def name_key(name: str) -> str:
+    """Return the key by which an office or a doctor is known: one for all ways of writing the name.
+
+    Besides what ``patient_key`` leaves out it is blanks and punctuation (the Unicode categories Z and
+    P), of which № is one, as # is: both say "number". ``221B`` is ``221 b``, ``№ 221-B`` and ``221В``
+    with a Cyrillic В; ``Dr. Watson`` is ``dr watson``. Between two digits they part numbers, and one
+    mark stays: ``1.2`` is ``1-2`` and not ``12``. A name of nothing else is its own key.
+    """
+    plain = _folded(name.replace(NUMBER_SIGN, " "))
+    key = "".join(_without_marks(plain)).translate(_LOOKS)
+    return (key or plain.strip() or name)[:LONGEST_KEY]
+
+
+def _without_marks(text: str) -> Iterator[str]:
+    before, parted = "", False
+    for character in text:
+        if unicodedata.category(character)[0] in "PZ":
+            parted = True
+            continue
+        if parted and before.isdigit() and character.isdigit():
+            yield "-"
+        before, parted = character, False
+        yield character
+
+
+def _folded(name: str) -> str:
     key = _fold(name.casefold())
     # Each step may bring forth what another one changes, though seldom.
     while (folded := _fold(key)) != key:
         key = folded
-    return key[:LONGEST_KEY]
+    return key
 
 
 def _fold(text: str) -> str:
