@@ -1,30 +1,37 @@
 """The appointment's table: one function, one statement."""
 
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
-from pydantic_core import from_json
-
-from clinic.appointments.appointment import LONGEST_ON_CLOCKS, Appointment, Occupancy
-from clinic.registry.names import patient_key
+from clinic.appointments.appointment import Appointment, Occupancy
 from clinic.database import Connection, Database, Row, Sql, as_row, as_wall_clock
+from clinic.registry.names import patient_key, words_of
+from clinic.registry.records import RegistryChanged
 
-COLUMNS = """
-    id, version, status, patient_name, office_number, doctor_name, date_time, duration_minutes,
-    end_time, override_reason
+# An appointment with the names that its office, doctor and type have now.
+SELECT = """
+    select appointment.id, version, status, patient_name, patient_phone, note,
+        office_id, office.name as office_number, doctor_id, doctor.name as doctor_name,
+        type_id, appointment_type.name as appointment_type, date_time,
+        appointment.duration_minutes, end_time, occupied_from, occupied_until, override_reason
+    from appointment
+    join resource as office on office.id = office_id
+    left join resource as doctor on doctor.id = doctor_id
+    left join appointment_type on appointment_type.id = type_id
 """
 
 # Books what is free, and logs the events of what was booked: an appointment never stands in the
 # book without its event, and all of it is one round trip. The statement writes the tables of
 # `clinic.messaging.outbox` as well, for each further one would be half of what a booking takes.
 #
+# Nothing is booked under another version of the registry than the one that the requests were judged
+# by: the row 0 says so. Until the transaction ends nobody makes another version.
+#
 # On PostgreSQL the schema's constraints decide what is free, but for overrides, which no constraint
 # can see. They are counted rather than looked for by `exists`: of a table that nobody has analyzed
 # yet PostgreSQL expects many overrides, and would look for the first one in the whole book.
 # On SQLite nobody else writes meanwhile, and the conditions repeat those of the schema's
-# triggers (migrations/sqlite/0001.clinic.sql), which would abort the whole batch for one
+# triggers (migrations/sqlite/0002.clinic.sql), which would abort the whole batch for one
 # conflict. The numbers are fresh: an appointment that has one of them was booked here.
 INSERT_FREE = Sql(
     sqlite=(
@@ -32,49 +39,81 @@ INSERT_FREE = Sql(
         with request as (
             select
                 value->>'id' as id, value->>'patient_name' as patient_name,
-                value->>'patient_key' as patient_key, value->>'office_number' as office_number,
-                value->>'doctor_name' as doctor_name, value->>'date_time' as date_time,
+                value->>'patient_key' as patient_key, value->>'patient_phone' as patient_phone,
+                value->>'phone_key' as phone_key, value->>'note' as note,
+                value->>'office_id' as office_id, value->>'doctor_id' as doctor_id,
+                value->>'type_id' as type_id, value->>'date_time' as date_time,
                 value->>'duration_minutes' as duration_minutes, value->>'end_time' as end_time,
+                value->>'occupied_from' as occupied_from,
+                value->>'occupied_until' as occupied_until,
                 value->>'override_reason' as override_reason
             from json_each(:requests)
         )
         insert into appointment (
-            id, patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes,
-            end_time, override_reason
+            id, patient_name, patient_key, patient_phone, phone_key, note, office_id, doctor_id,
+            type_id, date_time, duration_minutes, end_time, occupied_from, occupied_until,
+            override_reason
         )
         select * from request
-        where override_reason is not null or (
-            coalesce((
-                select a.end_time from appointment a
-                where a.office_number = request.office_number
-                    and a.override_reason is null and a.status <> 'cancelled'
-                    and a.date_time > datetime(request.date_time, '-2 days')
-                    and a.date_time < request.end_time
-                order by a.date_time desc limit 1
-            ) <= request.date_time, true)
-            and coalesce((
-                select a.end_time from appointment a
-                where a.doctor_name = request.doctor_name
-                    and a.override_reason is null and a.status <> 'cancelled'
-                    and a.date_time > datetime(request.date_time, '-2 days')
-                    and a.date_time < request.end_time
-                order by a.date_time desc limit 1
-            ) <= request.date_time, true)
-            and not exists (
-                select 1 from appointment a indexed by appointment_override_office
-                where a.office_number = request.office_number
-                    and a.override_reason is not null and a.status <> 'cancelled'
-                    and a.date_time > datetime(request.date_time, '-2 days')
-                    and a.date_time < request.end_time and a.end_time > request.date_time
-            )
-            and not exists (
-                select 1 from appointment a indexed by appointment_override_doctor
-                where a.doctor_name = request.doctor_name
-                    and a.override_reason is not null and a.status <> 'cancelled'
-                    and a.date_time > datetime(request.date_time, '-2 days')
-                    and a.date_time < request.end_time and a.end_time > request.date_time
+        where (select version from registry) = :version and (
+            override_reason is not null or (
+                coalesce((
+                    select a.occupied_until from appointment a
+                    where a.office_id = request.office_id
+                        and a.override_reason is null and a.status <> 'cancelled'
+                        and a.date_time < request.occupied_until
+                        and a.date_time > datetime(request.occupied_from, '-3 days')
+                    order by a.date_time desc limit 1
+                ) <= request.occupied_from, true)
+                and coalesce((
+                    select a.occupied_from from appointment a
+                    where a.office_id = request.office_id
+                        and a.override_reason is null and a.status <> 'cancelled'
+                        and a.date_time >= request.occupied_until
+                        and a.date_time < datetime(request.occupied_until, '+2 days')
+                    order by a.date_time limit 1
+                ) >= request.occupied_until, true)
+                and coalesce((
+                    select a.occupied_until from appointment a
+                    where a.doctor_id = request.doctor_id
+                        and a.override_reason is null and a.status <> 'cancelled'
+                        and a.date_time < request.occupied_until
+                        and a.date_time > datetime(request.occupied_from, '-3 days')
+                    order by a.date_time desc limit 1
+                ) <= request.occupied_from, true)
+                and coalesce((
+                    select a.occupied_from from appointment a
+                    where a.doctor_id = request.doctor_id
+                        and a.override_reason is null and a.status <> 'cancelled'
+                        and a.date_time >= request.occupied_until
+                        and a.date_time < datetime(request.occupied_until, '+2 days')
+                    order by a.date_time limit 1
+                ) >= request.occupied_until, true)
+                and not exists (
+                    select 1 from appointment a indexed by appointment_override_office
+                    where a.office_id = request.office_id
+                        and a.override_reason is not null and a.status <> 'cancelled'
+                        and a.occupied_from > datetime(request.occupied_from, '-4 days')
+                        and a.occupied_from < request.occupied_until
+                        and a.occupied_until > request.occupied_from
+                )
+                and not exists (
+                    select 1 from appointment a indexed by appointment_override_doctor
+                    where a.doctor_id = request.doctor_id
+                        and a.override_reason is not null and a.status <> 'cancelled'
+                        and a.occupied_from > datetime(request.occupied_from, '-4 days')
+                        and a.occupied_from < request.occupied_until
+                        and a.occupied_until > request.occupied_from
+                )
             )
         )
+        """,
+        """
+        insert into patient_word (word, appointment_id)
+        select word.value, appointment.id
+        from json_each(:requests) as request
+        join appointment on appointment.id = request.value->>'id'
+        join json_each(request.value->'words') as word
         """,
         """
         insert into event (id, type, subject, body)
@@ -91,43 +130,57 @@ INSERT_FREE = Sql(
         """
         select appointment.id
         from json_each(:requests) join appointment on appointment.id = value->>'id'
+        union all
+        select 0 from registry where version <> :version
         """,
     ),
     postgresql="""
-        with request as (
+        with registry_as_known as (
+            select version from registry where version = :version for share
+        ),
+        request as (
             select * from json_to_recordset(cast(:requests as json)) as request (
-                id bigint, patient_name text, patient_key text, office_number text,
-                doctor_name text, date_time timestamp, duration_minutes int, end_time timestamp,
-                override_reason text, event_id text, event_type text, event_subject text,
-                event_body text
+                id bigint, patient_name text, patient_key text, patient_phone text, phone_key text,
+                note text, office_id bigint, doctor_id bigint, type_id bigint, date_time timestamp,
+                duration_minutes int, end_time timestamp, occupied_from timestamp,
+                occupied_until timestamp, override_reason text, event_id text, event_type text,
+                event_subject text, event_body text
             )
         ),
         booked as (
             insert into appointment (
-                id, patient_name, patient_key, office_number, doctor_name, date_time,
-                duration_minutes, end_time, override_reason
+                id, patient_name, patient_key, patient_phone, phone_key, note, office_id, doctor_id,
+                type_id, date_time, duration_minutes, end_time, occupied_from, occupied_until,
+                override_reason
             )
             select
-                id, patient_name, patient_key, office_number, doctor_name, date_time,
-                duration_minutes, end_time, override_reason
+                id, patient_name, patient_key, patient_phone, phone_key, note, office_id, doctor_id,
+                type_id, date_time, duration_minutes, end_time, occupied_from, occupied_until,
+                override_reason
             from request
-            where override_reason is not null or coalesce(
-                (
-                    select false from appointment a
-                    where a.override_reason is not null and a.status <> 'cancelled'
-                        and occupied(a.office_number, a.date_time, a.end_time)
-                        && occupied(request.office_number, request.date_time, request.end_time)
-                    having count(*) > 0
-                ),
-                (
-                    select false from appointment a
-                    where a.override_reason is not null and a.status <> 'cancelled'
-                        and a.doctor_name is not null
-                        and occupied(a.doctor_name, a.date_time, a.end_time)
-                        && occupied(request.doctor_name, request.date_time, request.end_time)
-                    having count(*) > 0
-                ),
-                true
+            where exists (select from registry_as_known) and (
+                override_reason is not null or coalesce(
+                    (
+                        select false from appointment a
+                        where a.override_reason is not null and a.status <> 'cancelled'
+                            and occupied(a.office_id, a.occupied_from, a.occupied_until)
+                            && occupied(
+                                request.office_id, request.occupied_from, request.occupied_until
+                            )
+                        having count(*) > 0
+                    ),
+                    (
+                        select false from appointment a
+                        where a.override_reason is not null and a.status <> 'cancelled'
+                            and a.doctor_id is not null
+                            and occupied(a.doctor_id, a.occupied_from, a.occupied_until)
+                            && occupied(
+                                request.doctor_id, request.occupied_from, request.occupied_until
+                            )
+                        having count(*) > 0
+                    ),
+                    true
+                )
             )
             on conflict do nothing
             returning id
@@ -143,6 +196,8 @@ INSERT_FREE = Sql(
             select position, cast(:held_until as timestamptz) from logged
         )
         select id from booked
+        union all
+        select 0 where not exists (select from registry_as_known)
     """,
 )
 
@@ -154,8 +209,8 @@ SELECT_SAME = Sql(
             select a.id from appointment a
             where a.patient_key = value->>'patient_key' and a.date_time = value->>'date_time'
                 and a.patient_name = value->>'patient_name'
-                and a.office_number = value->>'office_number'
-                and a.doctor_name is value->>'doctor_name'
+                and a.office_id = value->>'office_id'
+                and a.doctor_id is value->>'doctor_id'
                 and a.end_time = value->>'end_time' and a.status <> 'cancelled'
             order by a.id limit 1
         ) as same
@@ -164,178 +219,27 @@ SELECT_SAME = Sql(
     postgresql="""
         select request.id as request, found.id as same
         from json_to_recordset(cast(:requests as json)) as request (
-            id bigint, patient_name text, patient_key text, office_number text, doctor_name text,
+            id bigint, patient_name text, patient_key text, office_id bigint, doctor_id bigint,
             date_time timestamp, end_time timestamp
         )
         cross join lateral (
             select a.id from appointment a
             where a.patient_key = request.patient_key and a.date_time = request.date_time
                 and a.patient_name = request.patient_name
-                and a.office_number = request.office_number
-                and a.doctor_name is not distinct from request.doctor_name
+                and a.office_id = request.office_id
+                and a.doctor_id is not distinct from request.doctor_id
                 and a.end_time = request.end_time and a.status <> 'cancelled'
             order by a.id limit 1
         ) as found
     """,
 )
 
-# All there is to say of a time that is not free, in one round trip: the appointments that conflict,
-# and what is taken of the office and of the doctor from then on. Each is one JSON text, for rows
-# take several times as long.
-#
-# Each branch is answered from one index. On PostgreSQL those are the indexes of the schema's rule
-# and of overrides; on SQLite those of an office's or a doctor's times. There the appointments that
-# begin before are skipped but for the last ordinary one, the only one of its kind that can last
-# until then, and for overrides.
-SELECT_CONFLICTS = Sql(
-    sqlite="""
-        select (
-            select json_group_array(json_object(
-                'id', id, 'version', version, 'status', status, 'patient_name', patient_name,
-                'office_number', office_number, 'doctor_name', doctor_name, 'date_time', date_time,
-                'duration_minutes', duration_minutes, 'end_time', end_time,
-                'override_reason', override_reason
-            )) from (
-                select * from (
-                select * from appointment
-                where office_number = :office_number and status <> 'cancelled'
-                    and override_reason is null and end_time > :begins
-                    and date_time < :ends and date_time >= coalesce((
-                        select date_time from appointment
-                        where office_number = :office_number and status <> 'cancelled'
-                            and override_reason is null and date_time <= :begins
-                        order by date_time desc limit 1
-                    ), :begins)
-                union
-                select * from appointment
-                where doctor_name = :doctor_name and status <> 'cancelled'
-                    and override_reason is null and end_time > :begins
-                    and date_time < :ends and date_time >= coalesce((
-                        select date_time from appointment
-                        where doctor_name = :doctor_name and status <> 'cancelled'
-                            and override_reason is null and date_time <= :begins
-                        order by date_time desc limit 1
-                    ), :begins)
-                union
-                select * from (
-                    select * from appointment indexed by appointment_override_office
-                    where office_number = :office_number and status <> 'cancelled'
-                        and override_reason is not null
-                        and date_time > :earliest and date_time < :ends and end_time > :begins
-                    order by date_time limit :most_conflicts
-                )
-                union
-                select * from (
-                    select * from appointment indexed by appointment_override_doctor
-                    where doctor_name = :doctor_name and status <> 'cancelled'
-                        and override_reason is not null
-                        and date_time > :earliest and date_time < :ends and end_time > :begins
-                    order by date_time limit :most_conflicts
-                )
-                )
-                where id <> :besides
-                order by date_time, id limit :most_conflicts
-            )
-        ) as conflicts, (
-            select json_group_array(json_array(date_time, end_time)) from (
-                select date_time, end_time from appointment
-                where office_number = :office_number and status <> 'cancelled' and id <> :besides
-                    and date_time < :until and end_time > :begins and date_time >= min(
-                        coalesce((
-                            select date_time from appointment
-                            where office_number = :office_number and status <> 'cancelled'
-                                and override_reason is null and date_time <= :begins
-                            order by date_time desc limit 1
-                        ), :begins),
-                        coalesce((
-                            select min(date_time)
-                            from appointment indexed by appointment_override_office
-                            where office_number = :office_number and status <> 'cancelled'
-                                and override_reason is not null
-                                and date_time > :earliest and date_time <= :begins
-                        ), :begins)
-                    )
-                order by date_time limit :most_taken
-            )
-        ) as office_taken, (
-            select json_group_array(json_array(date_time, end_time)) from (
-                select date_time, end_time from appointment
-                where doctor_name = :doctor_name and status <> 'cancelled' and id <> :besides
-                    and date_time < :until and end_time > :begins and date_time >= min(
-                        coalesce((
-                            select date_time from appointment
-                            where doctor_name = :doctor_name and status <> 'cancelled'
-                                and override_reason is null and date_time <= :begins
-                            order by date_time desc limit 1
-                        ), :begins),
-                        coalesce((
-                            select min(date_time)
-                            from appointment indexed by appointment_override_doctor
-                            where doctor_name = :doctor_name and status <> 'cancelled'
-                                and override_reason is not null
-                                and date_time > :earliest and date_time <= :begins
-                        ), :begins)
-                    )
-                order by date_time limit :most_taken
-            )
-        ) as doctor_taken
-    """,
-    postgresql="""
-        select (
-            select json_agg(conflict) from (
-                select * from (
-                select * from appointment
-                where status <> 'cancelled' and override_reason is null
-                    and occupied(office_number, date_time, end_time)
-                    && occupied(:office_number, :begins, :ends)
-                union
-                select * from appointment
-                where status <> 'cancelled' and override_reason is null and doctor_name is not null
-                    and occupied(doctor_name, date_time, end_time)
-                    && occupied(:doctor_name, :begins, :ends)
-                union
-                select * from appointment
-                where status <> 'cancelled' and override_reason is not null
-                    and occupied(office_number, date_time, end_time)
-                    && occupied(:office_number, :begins, :ends)
-                union
-                select * from appointment
-                where status <> 'cancelled' and override_reason is not null
-                    and doctor_name is not null
-                    and occupied(doctor_name, date_time, end_time)
-                    && occupied(:doctor_name, :begins, :ends)
-                ) as overlapping
-                where id <> :besides
-                order by date_time, id limit :most_conflicts
-            ) as conflict
-        ) as conflicts, (
-            select json_agg(json_build_array(date_time, end_time)) from (
-                select date_time, end_time from appointment
-                where office_number = :office_number and status <> 'cancelled' and id <> :besides
-                    and date_time > :earliest and date_time < :until and end_time > :begins
-                order by date_time limit :most_taken
-            ) as taken
-        ) as office_taken, (
-            select json_agg(json_build_array(date_time, end_time)) from (
-                select date_time, end_time from appointment
-                where doctor_name = :doctor_name and status <> 'cancelled' and id <> :besides
-                    and date_time > :earliest and date_time < :until and end_time > :begins
-                order by date_time limit :most_taken
-            ) as taken
-        ) as doctor_taken
-    """,
-)
-
-
-class Gap(NamedTuple):
-    """A span in which nothing is taken, from one wall-clock time up to another."""
-
-    opens: datetime.datetime
-    closes: datetime.datetime
-
 
 async def insert_free(
-    target: Connection | Database, requests: Sequence[Row], held_until: datetime.datetime
+    target: Connection | Database,
+    requests: Sequence[Row],
+    version: int,
+    held_until: datetime.datetime,
 ) -> set[int]:
     """Book the appointments that are free, with their events; return the numbers of those.
 
@@ -345,15 +249,19 @@ async def insert_free(
     ``Outbox.hand_over``.
 
     Raises:
+        RegistryChanged: they were judged by another version of it, and none was booked.
         StatementRefused: one of the rows contradicts the schema, and none was booked.
         DatabaseUnavailable: the database cannot do it now.
     """
-    values = {"requests": list(requests), "held_until": held_until}
+    values = {"requests": list(requests), "version": version, "held_until": held_until}
     if isinstance(target, Database):
         rows = await target.at_once(INSERT_FREE, values)
     else:
         rows = await target.fetch_all(INSERT_FREE, values)
-    return {row["id"] for row in rows}
+    booked = {row["id"] for row in rows}
+    if 0 in booked:
+        raise RegistryChanged
+    return booked
 
 
 def request_row(appointment: Appointment, event: Mapping[str, str]) -> Row:
@@ -361,17 +269,27 @@ def request_row(appointment: Appointment, event: Mapping[str, str]) -> Row:
 
     ``event`` has the columns ``event_id``, ``event_type``, ``event_subject``, ``event_body``.
     """
+    return {"id": appointment.id, **_written(appointment), **event}
+
+
+def _written(appointment: Appointment) -> Row:
+    key = patient_key(appointment.patient_name)
     return {
-        "id": appointment.id,
         "patient_name": appointment.patient_name,
-        "patient_key": patient_key(appointment.patient_name),
-        "office_number": appointment.office_number,
-        "doctor_name": appointment.doctor_name,
+        "patient_key": key,
+        "words": words_of(key),
+        "patient_phone": appointment.patient_phone,
+        "phone_key": phone_key(appointment.patient_phone),
+        "note": appointment.note,
+        "office_id": appointment.office_id,
+        "doctor_id": appointment.doctor_id,
+        "type_id": appointment.type_id,
         "date_time": appointment.date_time,
         "duration_minutes": appointment.duration_minutes,
         "end_time": appointment.end_time,
+        "occupied_from": appointment.occupied_from,
+        "occupied_until": appointment.occupied_until,
         "override_reason": appointment.override_reason,
-        **event,
     }
 
 
@@ -382,133 +300,64 @@ async def select_same(target: Connection | Database, requests: Sequence[Row]) ->
     return {row["request"]: row["same"] for row in rows if row["same"] is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How far a look at conflicts goes.
-
-    ``most_conflicts`` are named; free times are sought ``until`` then, and among ``most_taken``
-    appointments of the office and as many of the doctor.
-    """
-
-    until: datetime.datetime
-    most_conflicts: int
-    most_taken: int
-
-
-async def select_conflicts(
-    database: Database, wanted: Occupancy, besides: int, limits: Limits
-) -> tuple[list[Appointment], list[Gap]]:
-    """Return what overlaps an occupancy, in order of time, and the gaps from then on.
-
-    The appointment ``besides`` does not count. In the gaps neither the office nor the doctor is
-    taken.
-    """
-    (row,) = await database.look(
-        SELECT_CONFLICTS,
-        {
-            "office_number": wanted.office_number,
-            "doctor_name": wanted.doctor_name,
-            "begins": wanted.begins,
-            "ends": wanted.ends,
-            # No appointment that begins before this lasts until then.
-            "earliest": wanted.begins - LONGEST_ON_CLOCKS,
-            "besides": besides,
-            **as_row(limits),
-        },
-    )
-    conflicts = [appointment_of(one) for one in from_json(row["conflicts"] or "[]")]
-    gaps = [Gap(wanted.begins, limits.until)]
-    for name in ("office_taken", "doctor_taken"):
-        taken = from_json(row[name] or "[]")
-        whole = len(taken) < limits.most_taken
-        closes = limits.until if whole else as_wall_clock(taken[-1][0])
-        gaps = list(common(gaps, list(between(taken, wanted.begins, closes))))
-    return conflicts, gaps
-
-
-def between(
-    taken: Sequence[Sequence[str]], opens: datetime.datetime, closes: datetime.datetime
-) -> Iterator[Gap]:
-    """Yield the gaps between spans of ISO 8601 texts, which sort as the times do.
-
-    The spans are in the order of their beginnings; those of overrides overlap others.
-    """
-    free_from = ""
-    for begins, ends in taken:
-        if begins > free_from:
-            gap = Gap(as_wall_clock(free_from) if free_from else opens, as_wall_clock(begins))
-            if gap.opens < gap.closes:
-                yield gap
-        free_from = max(free_from, ends)
-    last = Gap(as_wall_clock(free_from) if free_from else opens, closes)
-    if last.opens < last.closes:
-        yield last
-
-
-def common(some: Sequence[Gap], others: Sequence[Gap]) -> Iterator[Gap]:
-    """Yield what two sequences of gaps have in common; each is in order and without overlaps."""
-    places = [0, 0]
-    while places[0] < len(some) and places[1] < len(others):
-        one, other = some[places[0]], others[places[1]]
-        opens, closes = max(one.opens, other.opens), min(one.closes, other.closes)
-        if opens < closes:
-            yield Gap(opens, closes)
-        places[one.closes > other.closes] += 1
-
-
-def _span(wanted: Occupancy) -> dict[str, object]:
-    return {
-        "office_number": wanted.office_number,
-        "doctor_name": wanted.doctor_name,
-        "begins": wanted.begins,
-        "ends": wanted.ends,
-        # No appointment that begins before this lasts until then.
-        "earliest": wanted.begins - LONGEST_ON_CLOCKS,
-    }
-
-
-async def lock_offices_and_doctors(
-    connection: Connection, occupancies: Sequence[Occupancy]
-) -> None:
+async def lock_resources(connection: Connection, occupancies: Sequence[Occupancy]) -> None:
     """Wait for others who want these offices or doctors, at any time, until they end.
 
     Without it appointments that move to one time at once deadlock, since each writes its row before
     it looks for others; and no rule of the schema stops two overrides.
     """
-    names = {f"office {one.office_number}" for one in occupancies}
-    names |= {f"doctor {one.doctor_name}" for one in occupancies if one.doctor_name is not None}
+    ids = {one.office_id for one in occupancies}
+    ids |= {one.doctor_id for one in occupancies if one.doctor_id is not None}
     await connection.execute(
         Sql(
             # A transaction that writes is alone anyway.
-            sqlite="select value from json_each(:names)",
+            sqlite="select value from json_each(:ids)",
             postgresql="""
-                select pg_advisory_xact_lock(hashtextextended(value, 0))
-                from json_array_elements_text(cast(:names as json))
+                select pg_advisory_xact_lock(cast(value as bigint))
+                from json_array_elements_text(cast(:ids as json))
             """,
         ),
         # In one order for all, so that no two deadlock.
-        {"names": sorted(names)},
+        {"ids": sorted(ids)},
     )
 
 
-async def update_appointment(connection: Connection, changed: Appointment) -> None:
+UPDATE_APPOINTMENT = """
+    update appointment
+    set version = :version, status = :status, patient_name = :patient_name,
+        patient_key = :patient_key, patient_phone = :patient_phone, phone_key = :phone_key,
+        note = :note, office_id = :office_id, doctor_id = :doctor_id, type_id = :type_id,
+        date_time = :date_time, duration_minutes = :duration_minutes, end_time = :end_time,
+        occupied_from = :occupied_from, occupied_until = :occupied_until,
+        override_reason = :override_reason
+    where id = :id
+"""
+UPDATE_WORDS = Sql(
+    sqlite=(
+        "delete from patient_word where appointment_id = :id and word in (select value from json_each(:old_words))",
+        "insert into patient_word select value, :id from json_each(:words)",
+    ),
+    postgresql="select 1",  # an index keeps them
+)
+
+
+async def update_appointment(
+    connection: Connection, changed: Appointment, before: Appointment
+) -> None:
     """Write down what an appointment has become.
 
     Raises:
         StatementRefused: ``office_taken`` or ``doctor_taken``, as its ``constraint`` says.
     """
-    await connection.execute(
-        """
-        update appointment
-        set version = :version, status = :status, patient_name = :patient_name,
-            patient_key = :patient_key, office_number = :office_number,
-            doctor_name = :doctor_name, date_time = :date_time,
-            duration_minutes = :duration_minutes, end_time = :end_time,
-            override_reason = :override_reason
-        where id = :id
-        """,
-        as_row(changed) | {"patient_key": patient_key(changed.patient_name)},
-    )
+    row = _written(changed)
+    words = row.pop("words")
+    values = {"id": changed.id, "version": changed.version, "status": changed.status, **row}
+    await connection.execute(UPDATE_APPOINTMENT, values)
+    if changed.patient_name != before.patient_name:
+        old_words = words_of(patient_key(before.patient_name))
+        await connection.execute(
+            UPDATE_WORDS, {"id": changed.id, "words": words, "old_words": old_words}
+        )
 
 
 async def select_appointment(
@@ -516,33 +365,29 @@ async def select_appointment(
 ) -> Appointment | None:
     """Return one appointment, or None if there is no such."""
     read = target.look if isinstance(target, Database) else target.fetch_all
-    rows = await read(
-        f"select {COLUMNS} from appointment where id = :id",  # noqa: S608 - columns, no input
-        {"id": appointment_id},
-    )
+    rows = await read(f"{SELECT} where appointment.id = :id", {"id": appointment_id})
     return appointment_of(rows[0]) if rows else None
 
 
 async def select_for_change(connection: Connection, appointment_id: int) -> Appointment | None:
     """Return one appointment that nobody else can change until the transaction ends, or None."""
-    select = f"select {COLUMNS} from appointment where id = :id"  # noqa: S608 - columns, no input
+    select = f"{SELECT} where appointment.id = :id"
     # On SQLite a transaction that writes is alone anyway.
-    statement = Sql(sqlite=select, postgresql=select + " for update")
+    statement = Sql(sqlite=select, postgresql=select + " for update of appointment")
     rows = await connection.fetch_all(statement, {"id": appointment_id})
     return appointment_of(rows[0]) if rows else None
 
 
-def appointment_of(row: Row) -> Appointment:
-    """Return the appointment in a row of ``COLUMNS``."""
-    return Appointment(
-        id=row["id"],
-        version=row["version"],
-        status=row["status"],
-        patient_name=row["patient_name"],
-        office_number=row["office_number"],
-        doctor_name=row["doctor_name"],
-        date_time=as_wall_clock(row["date_time"]),
-        duration_minutes=row["duration_minutes"],
-        end_time=as_wall_clock(row["end_time"]),
-        override_reason=row["override_reason"],
-    )
+def appointment_of(row: Mapping[str, object]) -> Appointment:
+    """Return the appointment in a row of ``SELECT``, or in JSON made of one."""
+    values = dict(row)
+    for name in ("date_time", "end_time", "occupied_from", "occupied_until"):
+        values[name] = as_wall_clock(values[name])
+    return Appointment(**values)
+
+
+def phone_key(phone: str | None) -> str | None:
+    """Return the digits of a phone number from the last to the first, by which it is looked for."""
+    if phone is None:
+        return None
+    return "".join(str(int(one)) for one in reversed(phone) if one.isdecimal()) or None

@@ -203,3 +203,8 @@ def _fold(text: str) -> str:
 
 def _alike(found: re.Match[str]) -> str:
     return _FOLDED.get(found[0], "")
+
+
+def words_of(key: str) -> list[str]:
+    """Return the words of a ``patient_key``, each once, in order."""
+    return sorted({word for word in key.replace("-", " ").split(" ") if word})

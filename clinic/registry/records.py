@@ -114,7 +114,7 @@ class NotInUse(Refusal):
     )
     Members = _Nearest
 
-    def __init__(self, what: str, pointer: str) -> None:
+    def __init__(self, what: str) -> None:
         super().__init__(
             f"This {what} is inactive, and not booked any more. Take another, or have it made "
             "active again. Nothing was changed."

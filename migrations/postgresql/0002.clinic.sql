@@ -35,8 +35,8 @@ create table if not exists appointment_type (
     name text not null check (length(name) between 1 and 100),
     active boolean not null default true,
     duration_minutes integer not null check (duration_minutes between 1 and 1440),
-    buffer_before_minutes integer not null check (buffer_before_minutes between 0 and 720),
-    buffer_after_minutes integer not null check (buffer_after_minutes between 0 and 720),
+    buffer_before_minutes integer not null check (buffer_before_minutes between 0 and 240),
+    buffer_after_minutes integer not null check (buffer_after_minutes between 0 and 240),
     colour text check (colour ~ '^#[0-9a-f]{6}$'),
     offices text,
     doctors text
