@@ -32,6 +32,7 @@ EventType = Literal[
     "appointment.rescheduled",
     "appointment.reopened",
     "appointment.arrived",
+    "appointment.in_room",
     "appointment.done",
     "appointment.no_show",
     "appointment.cancelled",
@@ -41,7 +42,7 @@ another time, office or duration; a step back to booked; and each status that it
 
 BOOKED: EventType = "appointment.booked"
 
-Status = Literal["booked", "arrived", "done", "no_show", "cancelled"]
+Status = Literal["booked", "arrived", "in_room", "done", "no_show", "cancelled"]
 """How far an appointment has come."""
 
 # The format is of https://spec.openapis.org/registry/format/; "date-time" would ask for an offset.
@@ -89,7 +90,8 @@ class AppointmentFacts:
     """What an event tells of its appointment: how it was after what happened.
 
     ``version`` counts the events of one appointment from 1, without gaps, so that whoever gets them
-    late or shuffled knows their order. ``date_time`` is wall-clock time in ``time_zone``;
+    late or shuffled knows their order. Office, doctor and type have the names of that moment; events
+    from before there was a registry have no ids. ``date_time`` is wall-clock time in ``time_zone``;
     ``override`` says that it was laid over others on purpose.
     """
 
@@ -98,8 +100,11 @@ class AppointmentFacts:
     appointment_id: Id
     version: Annotated[int, Field(ge=1, le=2**31 - 1)]
     status: Status
+    office_id: Id | None = None
     office_number: Annotated[str, Field(min_length=1, max_length=50)]
+    doctor_id: Id | None = None
     doctor_name: Annotated[str, Field(min_length=1, max_length=200)] | None
+    appointment_type: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     date_time: WallClockTime
     time_zone: Annotated[str, AfterValidator(_known_zone)]
     duration_minutes: Annotated[int, Field(ge=1, le=24 * 60)]

@@ -14,8 +14,9 @@ from clinic.web.refusals import Refusal
 # From each status on, or a step back.
 TRANSITIONS: dict[Status, tuple[Status, ...]] = {
     "booked": ("arrived", "no_show", "cancelled"),
-    "arrived": ("done", "booked"),
-    "done": ("arrived",),
+    "arrived": ("in_room", "done", "booked"),
+    "in_room": ("done", "arrived"),
+    "done": ("in_room", "arrived"),
     "no_show": ("booked",),
     "cancelled": ("booked",),
 }
@@ -25,21 +26,24 @@ LONGEST = datetime.timedelta(days=1)
 # On the clinic's clocks it may look longer, where they go forward: by a whole day in Pacific/Apia
 # on 2011-12-30. The schema counts on this bound, too.
 LONGEST_ON_CLOCKS = datetime.timedelta(days=2)
+# With buffers before and after, of hours each, which the clocks may make longer, too.
+LONGEST_BUFFER = datetime.timedelta(days=1)
+LONGEST_OCCUPIED = LONGEST_ON_CLOCKS + 2 * LONGEST_BUFFER
 
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
     """An office, and a doctor where one is named, from one wall-clock time up to another."""
 
-    office_number: str
-    doctor_name: str | None
+    office_id: int
+    doctor_id: int | None
     begins: datetime.datetime
     ends: datetime.datetime
 
     def overlaps(self, other: "Occupancy") -> bool:
         """Tell whether the two cannot both be had; back to back is no overlap."""
-        same_office = self.office_number == other.office_number
-        same_doctor = self.doctor_name is not None and self.doctor_name == other.doctor_name
+        same_office = self.office_id == other.office_id
+        same_doctor = self.doctor_id is not None and self.doctor_id == other.doctor_id
         return (
             (same_office or same_doctor) and self.begins < other.ends and other.begins < self.ends
         )
@@ -47,16 +51,20 @@ class Occupancy:
 
 @dataclass(frozen=True, slots=True)
 class NewAppointment:
-    """What the desk is asked to book; without ``duration_minutes`` the clinic's usual length.
+    """What the desk is asked to book.
 
-    ``override_reason`` says why to book it over others on purpose.
+    Without ``duration_minutes`` it has the length of its type, or the clinic's usual one.
+    ``override_reason`` says why to book it over others, or while something is closed, on purpose.
     """
 
     patient_name: str
     office_number: str
     date_time: datetime.datetime
     doctor_name: str | None = None
+    appointment_type: str | None = None
     duration_minutes: int | None = None
+    patient_phone: str | None = None
+    note: str | None = None
     override_reason: str | None = None
 
 
@@ -64,26 +72,37 @@ class NewAppointment:
 class Appointment:
     """An appointment in the book.
 
-    ``date_time`` is the clinic's wall-clock time, and ``end_time`` the one from which its office is
-    free again: ``duration_minutes`` of real time later. ``version`` counts its changes, from 1.
-    ``override_reason`` says why it was booked over others on purpose, and is None otherwise.
+    ``date_time`` is the clinic's wall-clock time, and ``end_time`` the one ``duration_minutes`` of
+    real time later; with the buffers of its type its office and doctor are occupied from
+    ``occupied_from`` up to ``occupied_until``. ``version`` counts its changes, from 1.
+    ``office_number``, ``doctor_name`` and ``appointment_type`` are the names that these have now.
+    ``override_reason`` says why it was booked on purpose over others, or while something was
+    closed, and is None otherwise.
     """
 
     id: int
     version: int
     status: Status
     patient_name: str
+    patient_phone: str | None
+    note: str | None
+    office_id: int
     office_number: str
+    doctor_id: int | None
     doctor_name: str | None
+    type_id: int | None
+    appointment_type: str | None
     date_time: datetime.datetime
     duration_minutes: int
     end_time: datetime.datetime
+    occupied_from: datetime.datetime
+    occupied_until: datetime.datetime
     override_reason: str | None
 
     @property
     def occupancy(self) -> Occupancy:
         """What it occupies, unless it is cancelled."""
-        return Occupancy(self.office_number, self.doctor_name, self.date_time, self.end_time)
+        return Occupancy(self.office_id, self.doctor_id, self.occupied_from, self.occupied_until)
 
     def is_same(self, other: "Appointment") -> bool:
         """Tell whether it is for the same patient, with the same office and doctor, just then."""
@@ -99,22 +118,28 @@ class Appointment:
             "date_time": time,
             "doctor_name": self.doctor_name,
             "appointment_datetime": time,
+            "appointment_type": self.appointment_type,
             "duration_minutes": self.duration_minutes,
             "status": self.status,
+            "patient_phone": self.patient_phone,
+            "note": self.note,
             "override_reason": self.override_reason,
         }
 
     def facts(self, time_zone: str) -> AppointmentFacts:
-        """Return what an event may tell of it: everything but the patient and the reason.
+        """Return what an event may tell of it: everything but the patient, the note and the reason.
 
-        A reason is free text and may hold a name.
+        These are free text and may hold a name.
         """
         return AppointmentFacts(
             appointment_id=self.id,
             version=self.version,
             status=self.status,
+            office_id=self.office_id,
             office_number=self.office_number,
+            doctor_id=self.doctor_id,
             doctor_name=self.doctor_name,
+            appointment_type=self.appointment_type,
             date_time=self.date_time,
             time_zone=time_zone,
             duration_minutes=self.duration_minutes,
@@ -186,11 +211,19 @@ EXAMPLE = Appointment(
     version=1,
     status="booked",
     patient_name="Иван Иванов",
+    patient_phone=None,
+    note=None,
+    office_id=1,
     office_number="221B",
+    doctor_id=None,
     doctor_name=None,
+    type_id=None,
+    appointment_type=None,
     date_time=datetime.datetime(2027, 12, 1, 15, 30),  # noqa: DTZ001 - wall-clock time
     duration_minutes=15,
     end_time=datetime.datetime(2027, 12, 1, 15, 45),  # noqa: DTZ001
+    occupied_from=datetime.datetime(2027, 12, 1, 15, 30),  # noqa: DTZ001
+    occupied_until=datetime.datetime(2027, 12, 1, 15, 45),  # noqa: DTZ001
     override_reason=None,
 )
 """The appointment in the examples of the API's description."""

@@ -13,15 +13,12 @@ from clinic.appointments.idempotency import (
     insert_keys,
     select_keys,
 )
-from clinic.appointments.queries import (
-    insert_free,
-    lock_offices_and_doctors,
-    request_row,
-    select_same,
-)
+from clinic.appointments.queries import insert_free, lock_resources, request_row, select_same
 from clinic.database import Connection, Database, Row, utc_now
 from clinic.messaging.message import Message
 from clinic.messaging.outbox import Outbox
+from clinic.registry.queries import delete_resources, insert_resources, select_version
+from clinic.registry.records import NewResource, RegistryChanged
 
 
 class NotFree(Exception):
@@ -38,15 +35,28 @@ class Confirmation:
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """A booking on its way into the book: the appointment, and the event that tells of it."""
+    """A booking on its way into the book: the appointment, and the event that tells of it.
+
+    It was judged by a ``version`` of the registry. ``new`` are the office and the doctor that are to
+    be registered with it.
+    """
 
     appointment: Appointment
     event: Message
     key: IdempotencyKey | None
+    version: int
+    new: tuple[NewResource, ...]
     row: Row
 
     @classmethod
-    def of(cls, appointment: Appointment, event: Message, key: IdempotencyKey | None) -> "Request":
+    def of(
+        cls,
+        appointment: Appointment,
+        event: Message,
+        key: IdempotencyKey | None,
+        version: int,
+        new: tuple[NewResource, ...] = (),
+    ) -> "Request":
         """Return the request for an appointment whose number was drawn for it."""
         row = request_row(
             appointment,
@@ -57,7 +67,7 @@ class Request:
                 "event_body": event.body,
             },
         )
-        return cls(appointment, event, key, row)
+        return cls(appointment, event, key, version, new, row)
 
     @property
     def overrides(self) -> bool:
@@ -67,22 +77,24 @@ class Request:
     @property
     def plain(self) -> bool:
         """Whether one statement can do all there is to do."""
-        return self.key is None and not self.overrides
+        return self.key is None and not self.overrides and not self.new
 
 
 Outcomes = dict[Request, Confirmation | Exception]
 
 
 async def book_plain(database: Database, outbox: Outbox, batch: Sequence[Request]) -> Outcomes:
-    """Book what is free of a batch of plain requests, in one round trip.
+    """Book what is free of a batch of plain requests of one version, in one round trip.
 
     Raises:
+        RegistryChanged: it has another version now, and nothing was booked.
         StatementRefused: the schema refuses one of them, and nothing was booked.
         DatabaseUnavailable: the database cannot do it now.
     """
     chosen = apart(batch)
     held_until = outbox.held_until()
-    booked = await insert_free(database, [request.row for request in chosen], held_until)
+    rows = [request.row for request in chosen]
+    booked = await insert_free(database, rows, batch[0].version, held_until)
     made = [request for request in chosen if request.appointment.id in booked]
     outbox.hand_over([request.event for request in made], held_until)
     return _outcomes(batch, made)
@@ -91,20 +103,26 @@ async def book_plain(database: Database, outbox: Outbox, batch: Sequence[Request
 async def book_in_transaction(
     database: Database, outbox: Outbox, batch: Sequence[Request]
 ) -> Outcomes:
-    """Book what is free of a batch in which some have a key or override others.
+    """Book what is free of a batch of one version, in which some are not plain.
 
     Raises:
-        LostRace: another process has used one of the keys at this moment.
+        RegistryChanged: it has another version now, and nothing was booked.
+        LostRace: another process has used one of the keys, or registered one of the names, at this
+            moment.
         StatementRefused: the schema refuses one of them, and nothing was booked.
         DatabaseUnavailable: the database cannot do it now.
     """
     async with database.transaction() as connection:
         outcomes = await _answered_before(connection, batch)
         pending = [request for request in batch if request not in outcomes]
+        if await select_version(connection) != batch[0].version:
+            raise RegistryChanged
+        outcomes |= await _register(connection, pending)
+        pending = [request for request in pending if request not in outcomes]
         overriding = [request for request in pending if request.overrides]
         if overriding:
             # Before anything is written that others would wait for meanwhile.
-            await lock_offices_and_doctors(
+            await lock_resources(
                 connection, [request.appointment.occupancy for request in overriding]
             )
             outcomes |= await _standing(connection, overriding)
@@ -115,11 +133,12 @@ async def book_in_transaction(
         for over in (False, True):
             rows = [request.row for request in chosen if request.overrides is over]
             if rows:
-                booked |= await insert_free(connection, rows, held_until)
+                booked |= await insert_free(connection, rows, batch[0].version, held_until)
         made = [request for request in chosen if request.appointment.id in booked]
         outcomes |= _outcomes([one for one in pending if one not in outcomes], made)
         left = [one for one in pending if isinstance(outcomes[one], NotFree)]
         outcomes |= await _standing(connection, left)
+        await _take_back(connection, pending, outcomes)
         await _remember(connection, pending, outcomes)
         connection.after_commit(
             partial(outbox.hand_over, [request.event for request in made], held_until)
@@ -133,8 +152,7 @@ def apart(batch: Sequence[Request]) -> list[Request]:
     They are in one order for all processes, so that two that write at once seldom deadlock.
     """
     chosen: list[Request] = []
-    offices: defaultdict[str, list[Occupancy]] = defaultdict(list)
-    doctors: defaultdict[str, list[Occupancy]] = defaultdict(list)
+    taken_of: defaultdict[int, list[Occupancy]] = defaultdict(list)
     seen: set[tuple[str, Occupancy]] = set()
     for request in batch:
         wanted = request.appointment.occupancy
@@ -145,9 +163,9 @@ def apart(batch: Sequence[Request]) -> list[Request]:
                 seen.add(same)
                 chosen.append(request)
             continue
-        beside = [offices[wanted.office_number]]
-        if wanted.doctor_name is not None:
-            beside.append(doctors[wanted.doctor_name])
+        beside = [taken_of[wanted.office_id]]
+        if wanted.doctor_id is not None:
+            beside.append(taken_of[wanted.doctor_id])
         if any(wanted.overlaps(other) for taken in beside for other in taken):
             continue
         chosen.append(request)
@@ -157,9 +175,9 @@ def apart(batch: Sequence[Request]) -> list[Request]:
     return chosen
 
 
-def _place(request: Request) -> tuple[bool, str, object]:
+def _place(request: Request) -> tuple[bool, int, object]:
     appointment = request.appointment
-    return request.overrides, appointment.office_number, appointment.date_time
+    return request.overrides, appointment.office_id, appointment.date_time
 
 
 def _outcomes(batch: Sequence[Request], made: Sequence[Request]) -> Outcomes:
@@ -194,6 +212,44 @@ async def _standing(connection: Connection, batch: Sequence[Request]) -> Outcome
         for request in batch
         if request.appointment.id in same
     }
+
+
+async def _register(connection: Connection, batch: Sequence[Request]) -> Outcomes:
+    """Register the offices and doctors that are new; return the requests that have to come again.
+
+    Those are requests whose names somebody has registered since they were looked up, or that come
+    after another of the batch with the same.
+    """
+    first: dict[tuple[str, str], NewResource] = {}
+    for request in batch:
+        for one in request.new:
+            first.setdefault((one.kind, one.key), one)
+    if not first:
+        return {}
+    # In one order for all processes, so that no two deadlock.
+    asked = [first[key] for key in sorted(first)]
+    registered = await insert_resources(connection, asked)
+    again: Outcomes = {
+        request: RegistryChanged()
+        for request in batch
+        if any(one.id not in registered for one in request.new)
+    }
+    await _take_back(connection, list(again), again)
+    return again
+
+
+async def _take_back(
+    connection: Connection, batch: Sequence[Request], outcomes: Outcomes
+) -> None:
+    """Take back what was registered for bookings that were not made."""
+    ids = [
+        one.id
+        for request in batch
+        if isinstance(outcomes[request], Exception)
+        for one in request.new
+    ]
+    if ids:
+        await delete_resources(connection, ids)
 
 
 async def _remember(connection: Connection, batch: Sequence[Request], outcomes: Outcomes) -> None:

@@ -39,25 +39,27 @@ PLACES = 2
 class Desk:
     """The face of the clinic's book.
 
-    ``appointment_minutes`` is the length of an appointment for which none is given.
+    ``appointment_minutes`` is the length of an appointment for which none is given; ``usual`` are
+    the clinic's hours on days for which none are set.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with
         self,
         database: Database,
         outbox: Outbox,
+        memory: Memory,
         *,
         zone: zoneinfo.ZoneInfo,
         appointment_minutes: int,
-        hours: OpeningHours,
+        usual: Hours,
     ) -> None:
         self.zone = zone
-        self.hours = hours
         self.writer = Writer(database, outbox)
         self._database = database
         self._outbox = outbox
+        self._memory = memory
         self._appointment_minutes = appointment_minutes
-        self._availability = Availability(database, zone, hours)
+        self._availability = Availability(database, zone, usual)
         self._numbers = Numbers(database)
         self._reads = ExpensiveReads(PLACES)
 
@@ -68,25 +70,87 @@ class Desk:
 
         Raises:
             TimeTaken: the office or the doctor is taken at that time.
+            ClosedThen: the clinic, the office or the doctor is closed at that time.
+            NotInUse: the office, the doctor or the type is booked no more.
+            NotRegistered: there is no such office or doctor, and bookings register none.
+            WrongFields: there is no such type, or office or doctor do not offer it.
             KeyReused: the key was used for another booking.
             Crowded: too many wait already.
             DatabaseUnavailable: the database cannot do it now.
         """
-        request = await self._request(wanted, key)
-        appointment = request.appointment
+        number = await self._numbers.next()
         for _ in range(MOST_ROUNDS):
+            rules = await self._memory.rules()
+            placed = await place(wanted, self._memory, rules, self._appointment_minutes)
+            request = self._request(number, wanted, placed, key, rules)
             try:
+                placed.check_open(request.appointment, rules.timetable)
                 return await self.writer.write(request)
-            except NotFree:
-                # Looked up here and not by the writer, so that nobody else waits for it.
-                found = await self._availability.conflicts(appointment, new=True)
-                same = await self._standing(request, found.appointments)
-                if same is None and found.appointments:
-                    raise TimeTaken(found.appointments, found.free_times) from None
-                # With a key the writer has to find it, for the key to be kept.
-                if same is not None and key is None:
-                    return Confirmation(same, created=False)
+            except RegistryChanged:
+                self._memory.forget(rules.version)
+            except (NotFree, NotOpen) as refused:
+                confirmed = await self._stands_already(request, refused, placed, rules)
+                if confirmed is not None:
+                    return confirmed
         raise LostRace("the conflicts of a booking vanished each time before they were found")
+
+    def _request(
+        self,
+        number: int,
+        wanted: NewAppointment,
+        placed: Placed,
+        key: IdempotencyKey | None,
+        rules: Rules,
+    ) -> Request:
+        extent = placed.length.at(wanted.date_time, self.zone)
+        appointment = Appointment(
+            id=number,
+            version=1,
+            status="booked",
+            patient_name=wanted.patient_name,
+            patient_phone=wanted.patient_phone,
+            note=wanted.note,
+            office_id=placed.office.id,
+            office_number=placed.office.name,
+            doctor_id=placed.doctor and placed.doctor.id,
+            doctor_name=placed.doctor and placed.doctor.name,
+            type_id=placed.type and placed.type.id,
+            appointment_type=placed.type and placed.type.name,
+            date_time=wanted.date_time,
+            duration_minutes=placed.length.minutes,
+            end_time=extent.own.ends,
+            occupied_from=extent.occupied.begins,
+            occupied_until=extent.occupied.ends,
+            override_reason=wanted.override_reason,
+        )
+        event = tell(BOOKED, appointment.facts(self.zone.key), utc_now())
+        return Request.of(appointment, event.message(), key, rules.version, placed.new)
+
+    async def _stands_already(
+        self, request: Request, refused: NotFree | NotOpen, placed: Placed, rules: Rules
+    ) -> Confirmation | None:
+        """Return the confirmation of the very same appointment, if it stands in the book already.
+
+        None if a booking should be tried again: what it conflicted with has vanished.
+
+        Looked up here and not by the writer, so that nobody else waits for it.
+
+        Raises:
+            TimeTaken, ClosedThen: it does not.
+        """
+        appointment = request.appointment
+        found = await self._availability.conflicts(
+            appointment, placed.length, rules.timetable, new=True
+        )
+        same = await self._standing(request, found.appointments)
+        if same is not None:
+            # With a key the writer has to find it, for the key to be kept.
+            return Confirmation(same, created=False) if request.key is None else None
+        if isinstance(refused, NotOpen):
+            raise ClosedThen(refused.closed, found.free_times) from None
+        if found.appointments:
+            raise TimeTaken(found.appointments, found.free_times) from None
+        return None
 
     async def _standing(self, request: Request, conflicts: Sequence[Appointment]) -> int | None:
         """Return the number of the very same appointment, if it stands in the book already."""
@@ -97,23 +161,6 @@ class Desk:
             return None
         same = await select_same(self._database, [request.row])
         return same.get(request.appointment.id)
-
-    async def _request(self, wanted: NewAppointment, key: IdempotencyKey | None) -> Request:
-        minutes = wanted.duration_minutes or self._appointment_minutes
-        appointment = Appointment(
-            id=await self._numbers.next(),
-            version=1,
-            status="booked",
-            patient_name=wanted.patient_name,
-            office_number=wanted.office_number,
-            doctor_name=wanted.doctor_name,
-            date_time=wanted.date_time,
-            duration_minutes=minutes,
-            end_time=end_of(wanted.date_time, minutes, self.zone),
-            override_reason=wanted.override_reason,
-        )
-        event = tell(BOOKED, appointment.facts(self.zone.key), utc_now())
-        return Request.of(appointment, event.message(), key)
 
     async def change(
         self, appointment_id: int, wanted: Change, precondition: Precondition
@@ -127,9 +174,13 @@ class Desk:
             Stale: the precondition does not hold for its version.
             IllegalTransition: its status cannot become the one wanted.
             TimeTaken: the office or the doctor is taken at the time wanted.
+            ClosedThen: the clinic, the office or the doctor is closed at the time wanted.
+            NotInUse, NotRegistered, WrongFields: see ``book``.
             DatabaseUnavailable: the database cannot do it now.
         """
         for _ in range(MOST_ROUNDS):
+            rules = await self._memory.rules()
+            moved = await self._moved(wanted)
             try:
                 return await again_if_lost(
                     partial(
@@ -137,13 +188,21 @@ class Desk:
                         self._database,
                         self._outbox,
                         self.zone,
+                        rules,
                         appointment_id=appointment_id,
-                        wanted=wanted,
+                        wanted=moved,
                         precondition=precondition,
                     )
                 )
+            except RegistryChanged:
+                self._memory.forget(rules.version)
             except Conflicting as error:
-                found = await self._availability.conflicts(error.target, new=False)
+                target, length = error.target, error.length
+                found = await self._availability.conflicts(
+                    target, length, rules.timetable, new=False
+                )
+                if error.closed:
+                    raise ClosedThen(error.closed, found.free_times) from None
                 if found.appointments:
                     raise TimeTaken(found.appointments, found.free_times) from None
         raise LostRace("the conflicts of a change vanished each time before they were found")

@@ -108,6 +108,21 @@ def end_of(start: datetime.datetime, minutes: int, zone: zoneinfo.ZoneInfo) -> d
     return (_end_of_pass(real_end, zone) if end.fold else end).replace(tzinfo=None)
 
 
+def start_before(
+    end: datetime.datetime, minutes: int, zone: zoneinfo.ZoneInfo
+) -> datetime.datetime:
+    """Return the wall-clock time ``minutes`` of real time before another, for a buffer.
+
+    Where the clocks then show the second pass of an hour, which the book does not hold, it is the
+    same time of the first pass: the buffer is longer, and nothing is lost.
+    """
+    start = end - datetime.timedelta(minutes=minutes)
+    if zone.utcoffset(start) == zone.utcoffset(end) and exists(start, zone):
+        return start
+    real = moment(end, zone) - datetime.timedelta(minutes=minutes)
+    return real.astimezone(zone).replace(tzinfo=None, fold=0)
+
+
 def _end_of_pass(within: datetime.datetime, zone: zoneinfo.ZoneInfo) -> datetime.datetime:
     """Return when the second pass of an hour ends, given a moment of it, as time of the zone.
 

@@ -22,6 +22,7 @@ from clinic.appointments.booking import (
 )
 from clinic.database import Crowded, Database, StatementRefused, again_if_lost
 from clinic.messaging.outbox import Outbox
+from clinic.registry.records import RegistryChanged
 from clinic.supervisor import Lifecycle, Unavailable
 
 # Larger batches do not raise throughput and do raise latency.
@@ -60,6 +61,7 @@ class Writer:
 
         Raises:
             NotFree: the office or the doctor was taken.
+            RegistryChanged: it was judged by a version of the registry that is no more.
             KeyReused: the key was used for another booking.
             Crowded: too many wait already.
             DatabaseUnavailable: the database cannot do it now.
@@ -100,6 +102,8 @@ class Writer:
     def _next_batch(self, written: int) -> list[_Waiting]:
         """Take at most half of the clients in flight; stop at an idempotency key that comes twice.
 
+        All of a batch were judged by one version of the registry.
+
         The clients ``written`` last count as in flight: they are being answered and will come again
         while the other half is written. If all were taken, the first client to come back would be
         written alone and everybody else together after that: the database and the event loop would
@@ -109,7 +113,10 @@ class Writer:
         keys: set[str] = set()
         most = min(BATCH, (written + len(self._waiting) + 1) // 2)
         while self._waiting and len(batch) < most:
-            key = self._waiting[0].request.key
+            request = self._waiting[0].request
+            if batch and request.version != batch[0].request.version:
+                break
+            key = request.key
             if key is not None:
                 if key.key in keys:
                     break
@@ -134,6 +141,8 @@ class Writer:
             # The trigger sees overrides that were committed after the statement's snapshot.
             outcome = NotFree() if error.constraint in TAKEN else error
             outcomes = {requests[0]: outcome}
+        except RegistryChanged as error:
+            outcomes = dict.fromkeys(requests, error)
         except Unavailable as error:
             # For the clients, not for the supervisor: each learns it at once, and the next batch is
             # the next try.

@@ -14,7 +14,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 DAY = datetime.timedelta(days=1)
 MINUTE = datetime.timedelta(minutes=1)
@@ -39,6 +39,22 @@ class Hours:
     closes: int
     office_id: int | None = None
 
+    @property
+    def minutes(self) -> int:
+        """How long they are."""
+        return self.closes - self.opens
+
+    def on(self, day: datetime.date) -> Span:
+        """Return them on a day."""
+        midnight = datetime.datetime.combine(day, datetime.time())
+        return Span(midnight + self.opens * MINUTE, midnight + self.closes * MINUTE)
+
+
+WHOLE_DAY = Hours(0, MINUTES_OF_DAY)
+
+
+RANKS: tuple[Literal["clinic", "office", "doctor"], ...] = ("clinic", "office", "doctor")
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -46,6 +62,11 @@ class Place:
 
     office_id: int | None = None
     doctor_id: int | None = None
+
+    @property
+    def narrowest(self) -> Literal["clinic", "office", "doctor"]:
+        """What it is: the doctor if it names one, else the office, else the clinic."""
+        return RANKS[self.rank]
 
     @property
     def rank(self) -> int:
@@ -129,23 +150,23 @@ class Timetable:
         for whose in _three(place):
             if whose not in self._weeks:
                 continue
-            hours = self._open(whose, place, span, None)
+            hours = self._open(whose, place, span, WHOLE_DAY)
             if any(minus([span], hours)):
-                weekly = self._weekly(whose, place, _days_of(span), None)
+                weekly = self._weekly(whose, place, _days_of(span), WHOLE_DAY)
                 found.append(Closed(whose, None, tuple(merged(weekly))))
         return found
 
     def open_spans(
-        self, place: Place, span: Span, usual: tuple[int, int] | None = None
+        self, place: Place, span: Span, usual: Hours = WHOLE_DAY
     ) -> list[Span]:
         """Return when within a span a place is open, in order.
 
-        ``usual`` are the clinic's hours, in minutes since midnight, on days for which it has none.
+        ``usual`` are the clinic's hours on days for which it has none.
         """
         found = [span]
         for whose in _three(place):
             if whose == CLINIC or whose in self._weeks:
-                hours = self._open(whose, place, span, usual if whose == CLINIC else None)
+                hours = self._open(whose, place, span, usual if whose == CLINIC else WHOLE_DAY)
                 found = list(common(found, hours))
         closed = [
             Span(one.begins, one.ends)
@@ -163,7 +184,7 @@ class Timetable:
         }
 
     def _open(
-        self, whose: Place, place: Place, span: Span, usual: tuple[int, int] | None
+        self, whose: Place, place: Place, span: Span, usual: Hours
     ) -> list[Span]:
         """Return when one of the three is open, but for closures."""
         found = list(self._weekly(whose, place, _days_of(span), usual))
@@ -181,20 +202,17 @@ class Timetable:
         whose: Place,
         place: Place,
         days: Iterable[datetime.date],
-        usual: tuple[int, int] | None,
+        usual: Hours,
     ) -> Iterator[Span]:
         weeks = self._weeks.get(whose, ())
         for day in days:
-            midnight = datetime.datetime.combine(day, datetime.time())
             holding = [week for week in weeks if week.holds_on(day)]
             if not holding:
-                opens, closes = usual or (0, MINUTES_OF_DAY)
-                yield Span(midnight + opens * MINUTE, midnight + closes * MINUTE)
+                yield usual.on(day)
             for week in holding:
                 for hours in week.days[day.weekday()]:
                     if hours.office_id in (None, place.office_id):
-                        opens, closes = hours.opens, hours.closes
-                        yield Span(midnight + opens * MINUTE, midnight + closes * MINUTE)
+                        yield hours.on(day)
 
 
 class _Sorted:
