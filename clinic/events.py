@@ -28,6 +28,7 @@ from clinic.messaging.message import Message, Unreadable
 EventType = Literal[
     "appointment.booked",
     "appointment.renamed",
+    "appointment.annotated",
     "appointment.reassigned",
     "appointment.rescheduled",
     "appointment.reopened",
@@ -37,8 +38,8 @@ EventType = Literal[
     "appointment.no_show",
     "appointment.cancelled",
 ]
-"""What happened: booked; its patient's name corrected; given to another doctor (or none); moved to
-another time, office or duration; a step back to booked; and each status that it came to."""
+"""What happened: booked; its patient's name corrected; phone or note written down; given to another doctor (or none); moved to
+another time, office, type or duration; a step back to booked; and each status that it came to."""
 
 BOOKED: EventType = "appointment.booked"
 

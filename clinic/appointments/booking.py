@@ -192,14 +192,11 @@ async def _answered_before(connection: Connection, batch: Sequence[Request]) -> 
     keys = {request.key.key: request for request in batch if request.key is not None}
     if not keys:
         return {}
-    outcomes: Outcomes = {}
-    for row in await select_keys(connection, list(keys)):
-        request = keys[row["key"]]
-        same = request.key is not None and request.key.fingerprint == row["fingerprint"]
-        outcomes[request] = (
-            Confirmation(row["appointment_id"], bool(row["created"])) if same else KeyReused()
-        )
-    return outcomes
+    return {
+        request: KeyReused() if kept.fingerprint != request.key.fingerprint else kept.confirmation
+        for kept in await select_keys(connection, list(keys))
+        if (request := keys[kept.key]).key is not None
+    }
 
 
 async def _standing(connection: Connection, batch: Sequence[Request]) -> Outcomes:

@@ -5,30 +5,29 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 from clinic.appointments.appointment import Appointment, NewAppointment, NoSuchAppointment
-from clinic.appointments.availability import (
-    MOST_CONFLICTS,
-    Availability,
-    OpeningHours,
-    TimeTaken,
-)
+from clinic.appointments.availability import MOST_CONFLICTS, Availability, ClosedThen, TimeTaken
 from clinic.appointments.booking import Confirmation, NotFree, Request
 from clinic.appointments.changing import (
     Change,
     Conflicting,
     Precondition,
     change_appointment,
+    understand,
 )
 from clinic.appointments.feed import feed
-from clinic.appointments.idempotency import IdempotencyKey
+from clinic.appointments.idempotency import IdempotencyKey, select_keys
 from clinic.appointments.listing import all_records, pieces, select_sought
 from clinic.appointments.numbers import Numbers
+from clinic.appointments.placing import Placed, closed, place
 from clinic.appointments.queries import select_appointment, select_same
 from clinic.appointments.search import FeedSearch, Search
-from clinic.appointments.wall_clock import end_of
 from clinic.appointments.writer import Writer
 from clinic.database import Database, ExpensiveReads, LostRace, again_if_lost, utc_now
 from clinic.events import BOOKED, subject_of, tell
 from clinic.messaging.outbox import Outbox
+from clinic.registry.memory import Memory, Rules
+from clinic.registry.records import RegistryChanged
+from clinic.registry.timetable import Hours
 
 # Rounds after which a booking is given up whose conflicts each time vanish before they are found.
 MOST_ROUNDS = 10
@@ -78,21 +77,50 @@ class Desk:
             Crowded: too many wait already.
             DatabaseUnavailable: the database cannot do it now.
         """
+        if key is not None and (answered := await self._answered(key)) is not None:
+            return answered
         number = await self._numbers.next()
         for _ in range(MOST_ROUNDS):
             rules = await self._memory.rules()
             placed = await place(wanted, self._memory, rules, self._appointment_minutes)
             request = self._request(number, wanted, placed, key, rules)
+            found_closed = closed(request.appointment, rules.timetable)
             try:
-                placed.check_open(request.appointment, rules.timetable)
-                return await self.writer.write(request)
+                if not found_closed:
+                    return await self.writer.write(request)
             except RegistryChanged:
                 self._memory.forget(rules.version)
-            except (NotFree, NotOpen) as refused:
-                confirmed = await self._stands_already(request, refused, placed, rules)
-                if confirmed is not None:
-                    return confirmed
+                continue
+            except NotFree:
+                pass
+            found = await self._availability.conflicts(
+                request.appointment, placed.length, rules.timetable, new=True
+            )
+            # Looked up here and not by the writer, so that nobody else waits for it.
+            same = await self._standing(request, found.appointments)
+            if same is not None and (found_closed or key is None):
+                return await self._confirm(same, key)
+            if found_closed:
+                raise ClosedThen(found_closed, found.free_times)
+            # With a key the writer has to find it, for the key to be kept.
+            if same is None and found.appointments:
+                raise TimeTaken(found.appointments, found.free_times)
         raise LostRace("the conflicts of a booking vanished each time before they were found")
+
+    async def _answered(self, key: IdempotencyKey) -> Confirmation | None:
+        """Return what was answered to a request with this key, or None.
+
+        First of all, for the answer must not change with what the clinic has closed since.
+        """
+        async with self._database.snapshot() as connection:
+            return confirmation_of(key, await select_keys(connection, [key.key]))
+
+    async def _confirm(self, same: int, key: IdempotencyKey | None) -> Confirmation:
+        """Confirm an appointment that stands in the book already, and keep the key if there is one."""
+        confirmation = Confirmation(same, created=False)
+        if key is not None:
+            await again_if_lost(partial(keep, self._database, key, confirmation))
+        return confirmation
 
     def _request(
         self,
@@ -126,32 +154,6 @@ class Desk:
         event = tell(BOOKED, appointment.facts(self.zone.key), utc_now())
         return Request.of(appointment, event.message(), key, rules.version, placed.new)
 
-    async def _stands_already(
-        self, request: Request, refused: NotFree | NotOpen, placed: Placed, rules: Rules
-    ) -> Confirmation | None:
-        """Return the confirmation of the very same appointment, if it stands in the book already.
-
-        None if a booking should be tried again: what it conflicted with has vanished.
-
-        Looked up here and not by the writer, so that nobody else waits for it.
-
-        Raises:
-            TimeTaken, ClosedThen: it does not.
-        """
-        appointment = request.appointment
-        found = await self._availability.conflicts(
-            appointment, placed.length, rules.timetable, new=True
-        )
-        same = await self._standing(request, found.appointments)
-        if same is not None:
-            # With a key the writer has to find it, for the key to be kept.
-            return Confirmation(same, created=False) if request.key is None else None
-        if isinstance(refused, NotOpen):
-            raise ClosedThen(refused.closed, found.free_times) from None
-        if found.appointments:
-            raise TimeTaken(found.appointments, found.free_times) from None
-        return None
-
     async def _standing(self, request: Request, conflicts: Sequence[Appointment]) -> int | None:
         """Return the number of the very same appointment, if it stands in the book already."""
         for conflict in conflicts:
@@ -179,8 +181,7 @@ class Desk:
             DatabaseUnavailable: the database cannot do it now.
         """
         for _ in range(MOST_ROUNDS):
-            rules = await self._memory.rules()
-            moved = await self._moved(wanted)
+            meant = await understand(wanted, self._memory)
             try:
                 return await again_if_lost(
                     partial(
@@ -188,18 +189,17 @@ class Desk:
                         self._database,
                         self._outbox,
                         self.zone,
-                        rules,
                         appointment_id=appointment_id,
-                        wanted=moved,
+                        wanted=wanted,
+                        meant=meant,
                         precondition=precondition,
                     )
                 )
             except RegistryChanged:
-                self._memory.forget(rules.version)
+                self._memory.forget(meant.rules.version)
             except Conflicting as error:
-                target, length = error.target, error.length
                 found = await self._availability.conflicts(
-                    target, length, rules.timetable, new=False
+                    error.target, error.length, meant.rules.timetable, new=False
                 )
                 if error.closed:
                     raise ClosedThen(error.closed, found.free_times) from None

@@ -62,11 +62,6 @@ class AppointmentType:
     offices: frozenset[int] | None
     doctors: frozenset[int] | None
 
-    def offered_by(self, kind: Kind, resource_id: int) -> bool:
-        """Tell whether an office or a doctor offers it."""
-        those = self.offices if kind == "office" else self.doctors
-        return those is None or resource_id in those
-
 
 class _Nearest(BaseModel):
     """The field, and the registered names that are most like the one in it."""
