@@ -22,7 +22,8 @@ COLUMNS = """
 #
 # On PostgreSQL the schema's constraints decide what is free, but for overrides, which no constraint
 # can see. They are counted rather than looked for by `exists`: of a table that nobody has analyzed
-# yet PostgreSQL expects many overrides, and would look for the first one in the whole book.
+# yet PostgreSQL expects many overrides, and would look for the first one in the whole book. The
+# schema's trigger, which judges other statements, is told that this one has judged.
 # On SQLite nobody else writes meanwhile, and the conditions repeat those of the schema's
 # triggers (migrations/sqlite/0001.clinic.sql), which would abort the whole batch for one
 # conflict. The numbers are fresh: an appointment that has one of them was booked here.
@@ -94,7 +95,10 @@ INSERT_FREE = Sql(
         """,
     ),
     postgresql="""
-        with request as (
+        with judged as (
+            select set_config('clinic.judged', 'yes', true) as here
+        ),
+        request as (
             select * from json_to_recordset(cast(:requests as json)) as request (
                 id bigint, patient_name text, patient_key text, office_number text,
                 doctor_name text, date_time timestamp, duration_minutes int, end_time timestamp,
@@ -111,23 +115,25 @@ INSERT_FREE = Sql(
                 id, patient_name, patient_key, office_number, doctor_name, date_time,
                 duration_minutes, end_time, override_reason
             from request
-            where override_reason is not null or coalesce(
-                (
-                    select false from appointment a
-                    where a.override_reason is not null and a.status <> 'cancelled'
-                        and occupied(a.office_number, a.date_time, a.end_time)
-                        && occupied(request.office_number, request.date_time, request.end_time)
-                    having count(*) > 0
-                ),
-                (
-                    select false from appointment a
-                    where a.override_reason is not null and a.status <> 'cancelled'
-                        and a.doctor_name is not null
-                        and occupied(a.doctor_name, a.date_time, a.end_time)
-                        && occupied(request.doctor_name, request.date_time, request.end_time)
-                    having count(*) > 0
-                ),
-                true
+            where (select here from judged) = 'yes' and (
+                override_reason is not null or coalesce(
+                    (
+                        select false from appointment a
+                        where a.override_reason is not null and a.status <> 'cancelled'
+                            and occupied(a.office_number, a.date_time, a.end_time)
+                            && occupied(request.office_number, request.date_time, request.end_time)
+                        having count(*) > 0
+                    ),
+                    (
+                        select false from appointment a
+                        where a.override_reason is not null and a.status <> 'cancelled'
+                            and a.doctor_name is not null
+                            and occupied(a.doctor_name, a.date_time, a.end_time)
+                            && occupied(request.doctor_name, request.date_time, request.end_time)
+                        having count(*) > 0
+                    ),
+                    true
+                )
             )
             on conflict do nothing
             returning id
