@@ -86,8 +86,8 @@ def looks() -> Iterator[Request]:
 def one(bench: Bench) -> Iterator[Line]:
     """A refusal, a change and a read of one appointment among a million, beside a booking there."""
     patients = itertools.count(1, REQUESTS)
-    settings = {"DATABASE_URL": bench.million(), "AMQP_URL": NO_BROKER}
-    with bench.clinic("--role", "api", **settings) as clinic:
+    api = bench.clinic("--role", "api", DATABASE_URL=bench.million(), AMQP_URL=NO_BROKER)
+    with api as clinic:
         # Statements are prepared and what they read is in memory from here on.
         for requests in (bookings(), refusals(), arrivals(next(patients)), looks()):
             median(clinic, requests)

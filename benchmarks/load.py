@@ -24,6 +24,7 @@ class Load:
     p50_ms: float
     p99_ms: float
     generator_share: float = 0.0
+    requests: int = 0
 
 
 def most(url: str, connections: int, seconds: float, *, post: bool = True) -> Load:
@@ -75,7 +76,8 @@ def _of(printed: str) -> Load:
     found = json.loads(printed.splitlines()[-1])
     if found["refused"] or found["broken"] or not found["requests"]:
         raise BenchFailed(f"wrk: {found}")
-    return Load(found["requests"] / found["seconds"], found["p50_ms"], found["p99_ms"])
+    rate = found["requests"] / found["seconds"]
+    return Load(rate, found["p50_ms"], found["p99_ms"], requests=found["requests"])
 
 
 def start_steady(url: str, rate: float, seconds: float) -> subprocess.Popen[str]:

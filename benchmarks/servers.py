@@ -100,6 +100,13 @@ class Bench:
         self._database = f"bench_{next(self._numbers)}"
         return self.postgres.create_database(self._database, template)
 
+    def empty_database(self) -> str:
+        """Return the URL of a new database, for the clinic to migrate."""
+        if self._database:
+            self.postgres.drop_database(self._database)
+        self._database = f"bench_{next(self._numbers)}"
+        return self.postgres.create_database(self._database)
+
     def million(self) -> str:
         """Return the URL of the one database with a million appointments: to copy it takes long."""
         template = "with_1000000"
@@ -148,12 +155,13 @@ class Bench:
 
     @contextlib.contextmanager
     def clinic(
-        self, *arguments: str, folder: Path | None = None, **settings: str
+        self, *arguments: str, folder: Path | None = None, root: Path = ROOT, **settings: str
     ) -> Iterator[Program]:
-        """Run a clinic that is ready."""
+        """Run a clinic that is ready; ``root`` is the checkout that it is of."""
         port = free_port()
-        command = [str(ROOT / "clinic.py"), "--port", str(port), *arguments]
+        command = [str(root / "clinic.py"), "--port", str(port), *arguments]
         where = folder or self.new_folder()
+        settings = {"PYTHONPATH": str(root), **settings}
         with self.program(*command, folder=where, port=port, **settings) as program:
             program.until_answers("/health/ready")
             yield program

@@ -24,12 +24,25 @@ from tests.servers.server import Server
 from tests.timing import SLACK_SECONDS
 
 NUMBERS = itertools.count(1)
+TESTS = Path(__file__).parent
+# Folders of tests that mostly wait for processes and servers.
+SLOW_FIRST = ("faults", "process", "hostile", "servers", "messaging", "containers")
 
 # What is slow here is the machine, or the tracing of coverage.
 settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests that take seconds each begin first: workers then end at about the same time."""
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.relative_to(TESTS).parts[0]
+        return SLOW_FIRST.index(folder) if folder in SLOW_FIRST else len(SLOW_FIRST)
+
+    items.sort(key=rank)
 
 
 def pytest_collection_finish() -> None:

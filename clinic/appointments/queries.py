@@ -29,7 +29,8 @@ SELECT = """
 #
 # On PostgreSQL the schema's constraints decide what is free, but for overrides, which no constraint
 # can see. They are counted rather than looked for by `exists`: of a table that nobody has analyzed
-# yet PostgreSQL expects many overrides, and would look for the first one in the whole book.
+# yet PostgreSQL expects many overrides, and would look for the first one in the whole book. The
+# schema's trigger, which judges other statements, is told that this one has judged.
 # On SQLite nobody else writes meanwhile, and the conditions repeat those of the schema's
 # triggers (migrations/sqlite/0002.clinic.sql), which would abort the whole batch for one
 # conflict. The numbers are fresh: an appointment that has one of them was booked here.
@@ -136,7 +137,8 @@ INSERT_FREE = Sql(
     ),
     postgresql="""
         with registry_as_known as (
-            select version from registry where version = :version for share
+            select version, set_config('clinic.judged', 'yes', true)
+            from registry where version = :version for share
         ),
         request as (
             select * from json_to_recordset(cast(:requests as json)) as request (

@@ -11,10 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from clinic.appointments.availability import TAKEN
 from clinic.appointments.booking import (
     Confirmation,
-    NotFree,
     Outcomes,
     Request,
     book_in_transaction,
@@ -138,9 +136,7 @@ class Writer:
                 for waiting in batch:
                     await self._write([waiting])
                 return
-            # The trigger sees overrides that were committed after the statement's snapshot.
-            outcome = NotFree() if error.constraint in TAKEN else error
-            outcomes = {requests[0]: outcome}
+            outcomes = {requests[0]: error}
         except RegistryChanged as error:
             outcomes = dict.fromkeys(requests, error)
         except Unavailable as error:

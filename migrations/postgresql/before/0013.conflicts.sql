@@ -74,3 +74,7 @@ begin
     return null;
 end
 $$;
+create or replace trigger appointment_inserted after insert on appointment
+    referencing new table as made
+    for each statement when (current_setting('clinic.judged', true) is distinct from 'yes')
+    execute function refuse_inserted_over_override();
