@@ -11,7 +11,6 @@ from clinic.addresses import ADVICE, is_misread
 from clinic.analytics import endpoints as analytics
 from clinic.analytics.recording import recognise, record
 from clinic.appointments import endpoints as appointments
-from clinic.appointments.availability import OpeningHours
 from clinic.appointments.desk import Desk
 from clinic.database import Database, read_database_url
 from clinic.messaging.broker import Broker
@@ -22,6 +21,8 @@ from clinic.messaging.rabbitmq import RabbitBroker
 from clinic.messaging.rabbitmq.address import read_address
 from clinic.messaging.rabbitmq.topology import QueueType, Topology
 from clinic.messaging.relay import Relay
+from clinic.registry.memory import Memory
+from clinic.registry.timetable import Hours
 from clinic.settings import BadSetting, Settings
 from clinic.web import docs, health
 from clinic.web.endpoints import Endpoint, routes
@@ -78,15 +79,21 @@ class Parts:
         return Desk(
             self.database,
             self.outbox,
+            self.memory,
             zone=self.settings.zone,
-            appointment_minutes=self.settings.visit_minutes,
-            hours=self.hours,
+            appointment_minutes=self.settings.appointment_minutes,
+            usual=self.hours,
         )
 
     @cached_property
-    def hours(self) -> OpeningHours:
-        """When the clinic is open."""
-        return OpeningHours(*self.settings.hours)
+    def memory(self) -> Memory:
+        """What the process knows of the registry."""
+        return Memory(self.database, closed=self.settings.registry == "closed")
+
+    @cached_property
+    def hours(self) -> Hours:
+        """When the clinic is open on days for which no hours are set."""
+        return Hours(*self.settings.hours)
 
     @cached_property
     def consumer(self) -> Consumer:

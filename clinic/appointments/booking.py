@@ -192,11 +192,39 @@ async def _answered_before(connection: Connection, batch: Sequence[Request]) -> 
     keys = {request.key.key: request for request in batch if request.key is not None}
     if not keys:
         return {}
-    return {
-        request: KeyReused() if kept.fingerprint != request.key.fingerprint else kept.confirmation
-        for kept in await select_keys(connection, list(keys))
-        if (request := keys[kept.key]).key is not None
-    }
+    outcomes: Outcomes = {}
+    for kept in await select_keys(connection, list(keys)):
+        request = keys[kept.key]
+        same = request.key is not None and request.key.fingerprint == kept.fingerprint
+        outcomes[request] = (
+            Confirmation(kept.appointment_id, kept.created) if same else KeyReused()
+        )
+    return outcomes
+
+
+async def answered(database: Database, key: IdempotencyKey) -> Confirmation | None:
+    """Return what was answered to a request with this key, or None.
+
+    Raises:
+        KeyReused: the key was used for another booking.
+        DatabaseUnavailable: the database cannot do it now.
+    """
+    for kept in await select_keys(database, [key.key]):
+        if kept.fingerprint != key.fingerprint:
+            raise KeyReused
+        return Confirmation(kept.appointment_id, kept.created)
+    return None
+
+
+async def keep(database: Database, key: IdempotencyKey, confirmation: Confirmation) -> None:
+    """Keep what was answered to a request with this key.
+
+    Raises:
+        LostRace: another process has used it at this very moment.
+        DatabaseUnavailable: the database cannot do it now.
+    """
+    async with database.transaction() as connection:
+        await _keep(connection, [(key, confirmation)])
 
 
 async def _standing(connection: Connection, batch: Sequence[Request]) -> Outcomes:
@@ -252,16 +280,26 @@ async def _take_back(
 async def _remember(connection: Connection, batch: Sequence[Request], outcomes: Outcomes) -> None:
     """Keep the confirmations of those that have a key, for as long as keys are kept."""
     used = [
-        {
-            "key": request.key.key,
-            "fingerprint": request.key.fingerprint,
-            "appointment_id": outcome.appointment_id,
-            "created": outcome.created,
-        }
+        (request.key, outcome)
         for request in batch
         if request.key is not None and isinstance(outcome := outcomes[request], Confirmation)
     ]
     if used:
-        now = utc_now()
-        await delete_old_keys(connection, now)
-        await insert_keys(connection, used, now)
+        await _keep(connection, used)
+
+
+async def _keep(
+    connection: Connection, used: Sequence[tuple[IdempotencyKey, Confirmation]]
+) -> None:
+    now = utc_now()
+    await delete_old_keys(connection, now)
+    keys = [
+        {
+            "key": key.key,
+            "fingerprint": key.fingerprint,
+            "appointment_id": confirmation.appointment_id,
+            "created": confirmation.created,
+        }
+        for key, confirmation in used
+    ]
+    await insert_keys(connection, keys, now)

@@ -6,7 +6,7 @@ from functools import partial
 
 from clinic.appointments.appointment import Appointment, NewAppointment, NoSuchAppointment
 from clinic.appointments.availability import MOST_CONFLICTS, Availability, ClosedThen, TimeTaken
-from clinic.appointments.booking import Confirmation, NotFree, Request
+from clinic.appointments.booking import Confirmation, NotFree, Request, answered, keep
 from clinic.appointments.changing import (
     Change,
     Conflicting,
@@ -15,19 +15,20 @@ from clinic.appointments.changing import (
     understand,
 )
 from clinic.appointments.feed import feed
-from clinic.appointments.idempotency import IdempotencyKey, select_keys
-from clinic.appointments.listing import all_records, pieces, select_sought
+from clinic.appointments.idempotency import IdempotencyKey
+from clinic.appointments.listing import Sought, all_records, pieces, select_sought
 from clinic.appointments.numbers import Numbers
 from clinic.appointments.placing import Placed, closed, place
-from clinic.appointments.queries import select_appointment, select_same
+from clinic.appointments.queries import phone_key, select_appointment, select_same
 from clinic.appointments.search import FeedSearch, Search
 from clinic.appointments.writer import Writer
 from clinic.database import Database, ExpensiveReads, LostRace, again_if_lost, utc_now
 from clinic.events import BOOKED, subject_of, tell
 from clinic.messaging.outbox import Outbox
 from clinic.registry.memory import Memory, Rules
-from clinic.registry.records import RegistryChanged
-from clinic.registry.timetable import Hours
+from clinic.registry.names import name_key, patient_key, words_of
+from clinic.registry.records import Kind, RegistryChanged
+from clinic.registry.timetable import Hours, Place
 
 # Rounds after which a booking is given up whose conflicts each time vanish before they are found.
 MOST_ROUNDS = 10
@@ -77,8 +78,11 @@ class Desk:
             Crowded: too many wait already.
             DatabaseUnavailable: the database cannot do it now.
         """
-        if key is not None and (answered := await self._answered(key)) is not None:
-            return answered
+        if key is not None:
+            # First of all: the answer must not change with what the clinic has closed since.
+            before = await answered(self._database, key)
+            if before is not None:
+                return before
         number = await self._numbers.next()
         for _ in range(MOST_ROUNDS):
             rules = await self._memory.rules()
@@ -106,14 +110,6 @@ class Desk:
             if same is None and found.appointments:
                 raise TimeTaken(found.appointments, found.free_times)
         raise LostRace("the conflicts of a booking vanished each time before they were found")
-
-    async def _answered(self, key: IdempotencyKey) -> Confirmation | None:
-        """Return what was answered to a request with this key, or None.
-
-        First of all, for the answer must not change with what the clinic has closed since.
-        """
-        async with self._database.snapshot() as connection:
-            return confirmation_of(key, await select_keys(connection, [key.key]))
 
     async def _confirm(self, same: int, key: IdempotencyKey | None) -> Confirmation:
         """Confirm an appointment that stands in the book already, and keep the key if there is one."""
@@ -237,17 +233,63 @@ class Desk:
 
     async def page(self, search: Search, limit: int) -> list[Appointment]:
         """Return the first appointments of a search, in order of time and number."""
+        sought = await self._sought(search)
+        if sought is None:
+            return []
         async with self._database.snapshot() as connection:
-            return await select_sought(connection, search, limit)
+            return await select_sought(connection, sought, limit)
 
-    def search(self, search: Search) -> AsyncIterator[Sequence[Appointment]]:
+    async def search(self, search: Search) -> AsyncIterator[Sequence[Appointment]]:
         """Yield what is sought in pieces, in order of time; at least one, which may be empty."""
-        return pieces(self._database, self._reads, search)
+        sought = await self._sought(search)
+        if sought is None:
+            yield []
+            return
+        async for piece in pieces(self._database, self._reads, sought):
+            yield piece
 
     def everything(self) -> AsyncIterator[str]:
         """Yield a JSON list of every record in the order of numbers, piece by piece."""
         return all_records(self._database, self._reads)
 
-    def calendar(self, wanted: FeedSearch) -> AsyncIterator[str]:
+    async def calendar(self, wanted: FeedSearch) -> AsyncIterator[str]:
         """Yield the calendar feed of an office or a doctor, piece by piece."""
-        return feed(self._database, self._reads, wanted, self.zone)
+        found = await self._known(wanted.office_number, wanted.doctor_name)
+        async for piece in feed(self._database, self._reads, wanted, found, self.zone):
+            yield piece
+
+    async def _sought(self, search: Search) -> Sought | None:
+        """Return what the names in a search stand for; None if one of them stands for nothing."""
+        known = await self._known(search.office_number, search.doctor_name)
+        if known is None:
+            return None
+        kind = None
+        if search.appointment_type is not None:
+            rules = await self._memory.rules()
+            kind = rules.types.get(name_key(search.appointment_type))
+            if kind is None:
+                return None
+        return Sought(
+            first_day=search.first_day,
+            last_day=search.last_day,
+            office_id=known.office_id,
+            doctor_id=known.doctor_id,
+            type_id=kind and kind.id,
+            patient_key=search.patient_name and patient_key(search.patient_name),
+            words=tuple(words_of(patient_key(search.patient or ""))),
+            phone_end=phone_key(search.patient_phone),
+            status=search.status,
+            after=search.after,
+        )
+
+    async def _known(self, office_number: str | None, doctor_name: str | None) -> Place | None:
+        """Return the office and the doctor of these names; None if there is one of them not."""
+        ids: list[int | None] = []
+        names: tuple[tuple[Kind, str | None], ...]
+        names = (("office", office_number), ("doctor", doctor_name))
+        for kind, name in names:
+            found = None if name is None else await self._memory.find(kind, name)
+            if name is not None and found is None:
+                return None
+            ids.append(found and found.id)
+        return Place(*ids)

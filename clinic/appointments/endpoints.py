@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 from clinic.appointments import handlers
 from clinic.appointments.appointment import EXAMPLE, IllegalTransition, NoSuchAppointment, Stale
-from clinic.appointments.availability import TimeTaken
+from clinic.appointments.availability import ClosedThen, TimeTaken
 from clinic.appointments.desk import Desk
 from clinic.appointments.feed import END, beginning, entry, utc
 from clinic.appointments.handlers import CALENDAR, CHANGE_TYPES, CSV
 from clinic.appointments.idempotency import FORM, KEPT, BadKey, KeyReused
-from clinic.registry.names import Name, OfficeNumber, Reason
+from clinic.registry.names import Name, Note, OfficeNumber, Phone, Reason, TypeName
+from clinic.registry.records import NotInUse, NotRegistered
 from clinic.appointments.requests import Booking, Change, Minutes
 from clinic.appointments.search import FeedSearch, Search, cursor
 from clinic.appointments.spreadsheet import as_csv
@@ -42,8 +43,11 @@ class AppointmentRecord(BaseModel):
     date_time: WallClockTime
     doctor_name: Name | None
     appointment_datetime: WallClockTime
+    appointment_type: TypeName | None
     duration_minutes: Minutes
     status: Status
+    patient_phone: Phone | None
+    note: Note | None
     override_reason: Reason | None
 
 
@@ -58,7 +62,10 @@ class Confirmation(BaseModel):
     date_time: str = ""
     appointment_datetime: str = ""
     doctor_name: str | None = None
+    appointment_type: str | None = None
     duration_minutes: int | None = None
+    patient_phone: str | None = None
+    note: str | None = None
     override: bool = False
     reason: str | None = None
 
@@ -150,7 +157,7 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
             confirmed(HTTPStatus.CREATED, "It is booked."),
             confirmed(HTTPStatus.OK, "This very appointment stood in the book already."),
         ],
-        refusals=[TimeTaken, BadKey, KeyReused, NotNow, MaybeDone],
+        refusals=[TimeTaken, ClosedThen, NotInUse, NotRegistered, BadKey, KeyReused, NotNow, MaybeDone],
     ),
     Endpoint(
         method="GET",
@@ -238,7 +245,10 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
             ),
         ),
         answers=[shown("The appointment as it is now.", status="arrived")],
-        refusals=[NoSuchAppointment, TimeTaken, IllegalTransition, Stale, NotNow, MaybeDone],
+        refusals=[
+            *(NoSuchAppointment, TimeTaken, ClosedThen, NotInUse, NotRegistered),
+            *(IllegalTransition, Stale, NotNow, MaybeDone),
+        ],
         **ON_ONE,
     ),
     Endpoint(

@@ -14,10 +14,11 @@ import zoneinfo
 from collections.abc import AsyncIterator
 
 from clinic.appointments.appointment import Appointment
-from clinic.appointments.listing import pieces
-from clinic.appointments.search import FeedSearch, Search
+from clinic.appointments.listing import Sought, pieces
+from clinic.appointments.search import FeedSearch
 from clinic.appointments.wall_clock import moment
 from clinic.database import Database, ExpensiveReads, utc_now
+from clinic.registry.timetable import Place
 
 # The days before and after today that a feed has unless a client says otherwise.
 PAST, FUTURE = 31, 366
@@ -32,21 +33,23 @@ SELECT_CLINIC = "select id from clinic"
 
 
 async def feed(
-    database: Database, reads: ExpensiveReads, wanted: FeedSearch, zone: zoneinfo.ZoneInfo
+    database: Database,
+    reads: ExpensiveReads,
+    wanted: FeedSearch,
+    whose: Place | None,
+    zone: zoneinfo.ZoneInfo,
 ) -> AsyncIterator[str]:
-    """Yield the feed of an office or a doctor, piece by piece."""
+    """Yield the feed of an office or a doctor, piece by piece; an empty one of nobody's."""
     now = utc_now()
     stamp = utc(now)
     first_day, last_day = days(wanted, now.astimezone(zone).date())
-    search = Search.model_construct(
-        office_number=wanted.office_number,
-        doctor_name=wanted.doctor_name,
-        first_day=first_day,
-        last_day=last_day,
-    )
     (clinic,) = await database.look(SELECT_CLINIC)
     opening = beginning(wanted, zone)
-    async for piece in pieces(database, reads, search):
+    if whose is None:
+        yield opening + END
+        return
+    sought = Sought(first_day, last_day, whose.office_id, whose.doctor_id)
+    async for piece in pieces(database, reads, sought):
         yield opening + "".join(entry(one, zone, clinic["id"], stamp) for one in piece)
         opening = ""
     yield END

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Self
 
-from clinic.database import Connection, LostRace, Row, Sql
+from clinic.database import Connection, Database, LostRace, Sql
 from clinic.web.refusals import Refusal
 
 # The draft asks to say how long: a client that retries for longer than this needs a person.
@@ -117,9 +117,24 @@ class IdempotencyKey:
         return cls(found[1] or found[2], hashlib.sha256(canonical).hexdigest())
 
 
-async def select_keys(connection: Connection, keys: Sequence[str]) -> list[Row]:
-    """Return ``key, fingerprint, appointment_id, created`` of those keys that were used."""
-    return await connection.fetch_all(SELECT_KEYS, {"keys": list(keys)})
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A key that was used, and what was answered."""
+
+    key: str
+    fingerprint: str
+    appointment_id: int
+    created: bool
+
+
+async def select_keys(target: Connection | Database, keys: Sequence[str]) -> list[Kept]:
+    """Return those keys that were used."""
+    read = target.look if isinstance(target, Database) else target.fetch_all
+    rows = await read(SELECT_KEYS, {"keys": list(keys)})
+    return [
+        Kept(row["key"], row["fingerprint"], row["appointment_id"], bool(row["created"]))
+        for row in rows
+    ]
 
 
 async def insert_keys(

@@ -9,15 +9,15 @@ import contextlib
 import datetime
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from clinic.appointments.appointment import LONGEST_ON_CLOCKS, Appointment
-from clinic.registry.names import patient_key
-from clinic.appointments.queries import COLUMNS, appointment_of
-from clinic.appointments.search import Search
+from clinic.appointments.finding import Patient, select_of_patient
+from clinic.appointments.queries import SELECT, appointment_of
 from clinic.database import WAIT_SECONDS, Connection, Database, ExpensiveReads, Sql
-from clinic.events import LARGEST_ID
+from clinic.events import LARGEST_ID, Status
 
 Result = TypeVar("Result")
 
@@ -45,32 +45,45 @@ CONDITIONS = {
         and cast(end_time > :ends_after as integer) <> 0
     """,
     "begins_before": "date_time < :begins_before",
-    "office_number": "office_number = :office_number",
-    "doctor_name": "doctor_name = :doctor_name",
+    "office_id": "office_id = :office_id",
+    "doctor_id": "doctor_id = :doctor_id",
+    "type_id": "type_id = :type_id",
     "patient_key": "patient_key = :patient_key",
     "status": "status = :status",
-    "after_time": "(date_time, id) > (:after_time, :after_id)",
+    "after_time": "(date_time, appointment.id) > (:after_time, :after_id)",
 }
 
 # The records as JSON, made by the database: Python takes ten times as long over them.
 SELECT_RECORDS_WITHIN = Sql(
     sqlite="""
         select group_concat(record) as records from (
-            select id, json_object(
-                'id', id, 'patient_name', patient_name, 'office_number', office_number,
-                'date_time', date_time, 'doctor_name', doctor_name,
-                'appointment_datetime', date_time, 'duration_minutes', duration_minutes,
-                'status', status, 'override_reason', override_reason
+            select json_object(
+                'id', appointment.id, 'patient_name', patient_name,
+                'office_number', office.name, 'date_time', date_time,
+                'doctor_name', doctor.name, 'appointment_datetime', date_time,
+                'appointment_type', appointment_type.name,
+                'duration_minutes', appointment.duration_minutes, 'status', status,
+                'patient_phone', patient_phone, 'note', note, 'override_reason', override_reason
             ) as record
-            from appointment where id > :after and id <= :last order by id
+            from appointment
+            join resource as office on office.id = office_id
+            left join resource as doctor on doctor.id = doctor_id
+            left join appointment_type on appointment_type.id = type_id
+            where appointment.id > :after and appointment.id <= :last order by appointment.id
         )
     """,
     postgresql="""
         select string_agg(cast(row_to_json(record) as text), ',' order by id) as records
         from (
-            select id, patient_name, office_number, date_time, doctor_name,
-                date_time as appointment_datetime, duration_minutes, status, override_reason
-            from appointment where id > :after and id <= :last order by id
+            select appointment.id, patient_name, office.name as office_number, date_time,
+                doctor.name as doctor_name, date_time as appointment_datetime,
+                appointment_type.name as appointment_type, appointment.duration_minutes, status,
+                patient_phone, note, override_reason
+            from appointment
+            join resource as office on office.id = office_id
+            left join resource as doctor on doctor.id = doctor_id
+            left join appointment_type on appointment_type.id = type_id
+            where appointment.id > :after and appointment.id <= :last order by appointment.id
         ) as record
     """,
 )
@@ -81,41 +94,64 @@ SELECT_LAST_OF_PIECE = """
 """
 
 
-async def select_sought(connection: Connection, search: Search, limit: int) -> list[Appointment]:
+@dataclass(frozen=True)
+class Sought:
+    """What is looked for, by ids and keys; None matches everything.
+
+    ``words`` are beginnings of words of the patient's name, and ``phone_end`` the last digits of the
+    phone number from the last on; what is looked for has all of them.
+    """
+
+    first_day: datetime.date | None = None
+    last_day: datetime.date | None = None
+    office_id: int | None = None
+    doctor_id: int | None = None
+    type_id: int | None = None
+    patient_key: str | None = None
+    words: tuple[str, ...] = ()
+    phone_end: str | None = None
+    status: Status | None = None
+    after: tuple[datetime.datetime, int] | None = None
+
+
+async def select_sought(connection: Connection, sought: Sought, limit: int) -> list[Appointment]:
     """Return the first appointments that are sought, in order of time and id.
 
     Of a range of days those are sought that take up time on any of them, also from the day before.
     """
     values: dict[str, object] = {
-        **_bounds(search),
-        "office_number": search.office_number,
-        "doctor_name": search.doctor_name,
-        "patient_key": search.patient_name and patient_key(search.patient_name),
-        "status": search.status,
-        "after_time": search.after and search.after[0],
+        **_bounds(sought),
+        "office_id": sought.office_id,
+        "doctor_id": sought.doctor_id,
+        "type_id": sought.type_id,
+        "patient_key": sought.patient_key,
+        "status": sought.status,
+        "after_time": sought.after and sought.after[0],
     }
     given = {name: value for name, value in values.items() if value is not None}
-    if search.after:
-        given["after_id"] = search.after[1]
+    if sought.after:
+        given["after_id"] = sought.after[1]
     where = " and ".join(CONDITIONS[name] for name in given if name in CONDITIONS) or "true"
+    if sought.words or sought.phone_end:
+        patient = Patient(sought.words, sought.phone_end)
+        return await select_of_patient(connection, patient, where, given, limit)
     rows = await connection.fetch_all(
-        f"select {COLUMNS} from appointment where {where} "  # noqa: S608 - our own words only
-        "order by date_time, id limit :limit",
+        f"{SELECT} where {where} order by date_time, appointment.id limit :limit",
         given | {"limit": limit},
     )
     return [appointment_of(row) for row in rows]
 
 
-def _bounds(search: Search) -> dict[str, datetime.datetime]:
+def _bounds(sought: Sought) -> dict[str, datetime.datetime]:
     """Return the times that bound what is sought.
 
     Days in the first and the last year of Python's calendar bound nothing: the book has none.
     """
-    first, last, bounds = search.first_day, search.last_day, {}
+    first, last, bounds = sought.first_day, sought.last_day, {}
     if first is not None and first.year > datetime.MINYEAR:
         begins = midnight(first)
         # What begins after that ends after it.
-        if search.after is None or search.after[0] < begins:
+        if sought.after is None or sought.after[0] < begins:
             bounds = {"ends_after": begins, "begins_after": begins - LONGEST_ON_CLOCKS}
     if last is not None and last.year < datetime.MAXYEAR:
         bounds["begins_before"] = midnight(last) + DAY
@@ -123,7 +159,7 @@ def _bounds(search: Search) -> dict[str, datetime.datetime]:
 
 
 async def pieces(
-    database: Database, reads: ExpensiveReads, search: Search
+    database: Database, reads: ExpensiveReads, sought: Sought
 ) -> AsyncIterator[Sequence[Appointment]]:
     """Yield all that is sought, piece by piece; at least one, which may be empty.
 
@@ -137,18 +173,18 @@ async def pieces(
     wait_seconds: float | None = WAIT_SECONDS
     while True:
         piece = await reads.read(
-            object(), partial(_piece, database, search), wait_seconds=wait_seconds
+            object(), partial(_piece, database, sought), wait_seconds=wait_seconds
         )
         yield piece
         if len(piece) < PIECE:
             return
-        search = search.model_copy(update={"after": (piece[-1].date_time, piece[-1].id)})
+        sought = replace(sought, after=(piece[-1].date_time, piece[-1].id))
         wait_seconds = None
 
 
-async def _piece(database: Database, search: Search) -> list[Appointment]:
+async def _piece(database: Database, sought: Sought) -> list[Appointment]:
     async with database.snapshot() as connection:
-        return await select_sought(connection, search, PIECE)
+        return await select_sought(connection, sought, PIECE)
 
 
 async def all_records(database: Database, reads: ExpensiveReads) -> AsyncIterator[str]:

@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from clinic.appointments import changing
 from clinic.appointments.appointment import LONGEST, NewAppointment
-from clinic.registry.names import Name, OfficeNumber, Reason
+from clinic.registry.names import Name, Note, OfficeNumber, Phone, Reason, TypeName
 from clinic.appointments.wall_clock import WallClock
 from clinic.events import Status
 from clinic.web.reading import read_fields
@@ -150,7 +150,10 @@ class Booking(_Request):
     office_number: OfficeNumber
     date_time: DateTime
     doctor_name: Name | None = None
+    appointment_type: TypeName | None = None
     duration_minutes: Minutes | None = None
+    patient_phone: Phone | None = None
+    note: Note | None = None
 
     def wanted(self) -> NewAppointment:
         """Return it in the desk's words."""
@@ -159,7 +162,10 @@ class Booking(_Request):
             office_number=self.office_number,
             date_time=self.date_time,
             doctor_name=self.doctor_name,
+            appointment_type=self.appointment_type,
             duration_minutes=self.duration_minutes,
+            patient_phone=self.patient_phone,
+            note=self.note,
             override_reason=self.reason,
         )
 
@@ -171,7 +177,10 @@ class Change(_Request):
     office_number: OfficeNumber = NOT_SENT
     date_time: DateTime = NOT_SENT
     doctor_name: Name | None = None
+    appointment_type: TypeName | None = None
     duration_minutes: Minutes = NOT_SENT
+    patient_phone: Phone | None = None
+    note: Note | None = None
     status: Status = NOT_SENT
 
     def wanted(self) -> changing.Change:

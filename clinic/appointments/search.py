@@ -4,15 +4,16 @@ import datetime
 import re
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from clinic.registry.names import Name, OfficeNumber
+from clinic.registry.names import Name, OfficeNumber, Phone, TypeName
 from clinic.database import wall_clock_text
 from clinic.events import Status
 from clinic.web.reading import DayRange
 
 LARGEST_PAGE = 500
+LEAST_DIGITS = 3
 # As ``cursor`` writes it and no other way: of what datetime reads besides, it reads more from one
 # Python to the next, and databases do not agree about an offset.
 CURSOR = re.compile(
@@ -70,12 +71,27 @@ Cursor = Annotated[
 ]
 
 
+def phone_end(value: str) -> str:
+    """Check the end of a phone number: few digits would find everybody."""
+    if not LEAST_DIGITS <= len([one for one in value if one.isdecimal()]):
+        raise PydanticCustomError(
+            "phone_end", "must have at least {least} digits", {"least": LEAST_DIGITS}
+        )
+    return value
+
+
+PhoneEnd = Annotated[Phone, AfterValidator(phone_end)]
+
+
 class Search(DayRange):
     """What a client looks for in the list; omitted filters match everything."""
 
     office_number: OfficeNumber | None = None
     doctor_name: Name | None = None
+    appointment_type: TypeName | None = None
     patient_name: Name | None = None
+    patient: Name | None = None
+    patient_phone: PhoneEnd | None = None
     status: Status | None = None
     limit: PageSize | None = None
     after: Cursor | None = None

@@ -17,8 +17,11 @@ COLUMNS = (
     "office_number",
     "date_time",
     "doctor_name",
+    "appointment_type",
     "duration_minutes",
     "status",
+    "patient_phone",
+    "note",
     "override_reason",
 )
 BYTE_ORDER_MARK = "\ufeff"

@@ -102,6 +102,9 @@ class OneLine:
 
 Name = Annotated[str, OneLine(200)]
 OfficeNumber = Annotated[str, OneLine(50)]
+TypeName = Annotated[str, OneLine(100)]
+Phone = Annotated[str, OneLine(50)]
+Note = Annotated[str, OneLine(500)]
 Reason = Annotated[str, OneLine(500)]
 
 
