@@ -175,7 +175,10 @@ class Settings(BaseSettings):
     hours: Annotated[tuple[int, int], NoDecode, BeforeValidator(read_hours)] = setting(
         "CLINIC_HOURS", (8 * 60, 20 * 60)
     )
-    visit_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = setting("VISIT_MINUTES", 15)
+    appointment_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = setting(
+        "APPOINTMENT_MINUTES", 15
+    )
+    registry: Literal["open", "closed"] = setting("CLINIC_REGISTRY", "open")
 
     given_database_url: Secret | None = setting("DATABASE_URL", None)
     db_host: Host | None = setting("DB_HOST", None)

@@ -31,7 +31,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "CLINIC_GRACE_SECONDS": (*NO_NUMBER, "3601"),
     "CLINIC_LOG_LEVEL": ("loud", "10"),
     "CLINIC_TIMEZONE": ("Europe/Moskow", "../etc/passwd", "/etc/localtime", "+03:00", "a\nb"),
-    "VISIT_MINUTES": (*NO_WHOLE_NUMBER, "0", "1441"),
+    "APPOINTMENT_MINUTES": (*NO_WHOLE_NUMBER, "0", "1441"),
     "CLINIC_HOURS": (
         "08:00",
         "8-20",

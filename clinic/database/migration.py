@@ -40,8 +40,10 @@ SELECT_APPLIED = "select migration_id from _yoyo_migration"
 DELETE_APPLIED = "delete from _yoyo_migration"
 
 # The schema was written in many steps and then anew as one, WHOLE. A database that has all of STEPS
-# is taken over: it gets those in the folder BEFORE that it lacks, and is then what WHOLE makes.
-WHOLE = "0001.clinic"
+# is taken over: it gets those in the folder BEFORE that it lacks, and is then what WHOLE makes. One
+# that has an earlier whole has all steps up to that.
+WHOLE = "0002.clinic"
+EARLIER = {"0001.clinic": "0013.conflicts"}
 STEPS = frozenset(
     {
         "0001.appointment",
@@ -103,6 +105,7 @@ def is_up_to_date(name: str, dialect: Dialect, applied: Iterable[str]) -> bool:
     if not known:
         raise CannotMigrate(f"there are no migrations in {folder}: install the clinic again")
     steps = STEPS | ids_in(folder / BEFORE)
+    applied = with_steps(applied, steps)
     unknown = sorted(applied - known - steps)
     if unknown:
         raise CannotMigrate(
@@ -118,9 +121,19 @@ def is_up_to_date(name: str, dialect: Dialect, applied: Iterable[str]) -> bool:
     return known <= applied
 
 
+def with_steps(applied: set[str], steps: Iterable[str]) -> set[str]:
+    """Return what was applied, with all steps in the place of an earlier whole."""
+    found = applied - EARLIER.keys()
+    for whole, last in EARLIER.items():
+        if whole in applied:
+            found |= {step for step in steps if step <= last}
+    return found
+
+
 def ids_in(folder: Path) -> set[str]:
     """Return the ids of the migrations in a folder."""
-    return {path.stem for path in folder.glob("*.sql") if not path.stem.endswith(".rollback")}
+    files = [*folder.glob("*.sql"), *folder.glob("*.py")]
+    return {path.stem for path in files if not path.stem.endswith(".rollback")}
 
 
 def check_server(name: str, version: int, encoding: str) -> None:
@@ -267,9 +280,11 @@ def _apply(uri: str, name: str, dialect: Dialect) -> list[str]:
             applied = {row[0] for row in backend.execute(SELECT_APPLIED)}
             is_up_to_date(name, dialect, applied)
             taken_over = []
-            if applied & STEPS:
-                taken_over = backend.to_apply(steps)
-                backend.apply_migrations(taken_over)
+            done = with_steps(applied, STEPS | {step.id for step in steps})
+            if done & STEPS:
+                taken_over = [step for step in steps if step.id not in done]
+                for step in taken_over:
+                    backend.apply_one(step)
                 with backend.transaction():
                     backend.execute(DELETE_APPLIED)
                     backend.mark_one(next(one for one in migrations if one.id == WHOLE))
