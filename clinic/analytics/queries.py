@@ -21,33 +21,52 @@ class Days:
     last: datetime.date = LAST_DAY
 
 
+# An event from before there was a registry names an office and a doctor, which are registered by
+# now; the office 0 is one that nobody knows, of a clinic whose log was put together by hand.
 INSERT_RECORDED = Sql(
     sqlite="""
         insert into recorded (
-            event_id, type, appointment_id, version, status, office_number, doctor_name,
-            day, hour_of_week, duration_minutes, lead_minutes, occurred_at, recorded_at
+            event_id, type, appointment_id, version, status, office_id, office_number, doctor_id,
+            doctor_name, day, hour_of_week, duration_minutes, lead_minutes, occurred_at, recorded_at
         )
         select
             value->>'event_id', value->>'type', value->>'appointment_id', value->>'version',
-            value->>'status', value->>'office_number', value->>'doctor_name', value->>'day',
-            value->>'hour_of_week', value->>'duration_minutes', value->>'lead_minutes',
-            value->>'occurred_at', :now
+            value->>'status',
+            coalesce(value->>'office_id', (
+                select resource_id from resource_key
+                where kind = 'office' and key = value->>'office_key'
+            ), 0),
+            value->>'office_number',
+            coalesce(value->>'doctor_id', (
+                select resource_id from resource_key
+                where kind = 'doctor' and key = value->>'doctor_key'
+            )),
+            value->>'doctor_name', value->>'day', value->>'hour_of_week',
+            value->>'duration_minutes', value->>'lead_minutes', value->>'occurred_at', :now
         from json_each(:events)
         where true
         on conflict (event_id) do nothing
     """,
     postgresql="""
         insert into recorded (
-            event_id, type, appointment_id, version, status, office_number, doctor_name,
-            day, hour_of_week, duration_minutes, lead_minutes, occurred_at, recorded_at
+            event_id, type, appointment_id, version, status, office_id, office_number, doctor_id,
+            doctor_name, day, hour_of_week, duration_minutes, lead_minutes, occurred_at, recorded_at
         )
         select
-            event_id, type, appointment_id, version, status, office_number, doctor_name,
-            day, hour_of_week, duration_minutes, lead_minutes, occurred_at,
+            event_id, type, appointment_id, version, status,
+            coalesce(office_id, (
+                select resource_id from resource_key where kind = 'office' and key = office_key
+            ), 0),
+            office_number,
+            coalesce(doctor_id, (
+                select resource_id from resource_key where kind = 'doctor' and key = doctor_key
+            )),
+            doctor_name, day, hour_of_week, duration_minutes, lead_minutes, occurred_at,
             cast(:now as timestamptz)
         from json_to_recordset(cast(:events as json)) as told (
             event_id text, type text, appointment_id bigint, version int, status text,
-            office_number text, doctor_name text, day date, hour_of_week int, duration_minutes int,
+            office_id bigint, office_key text, office_number text, doctor_id bigint,
+            doctor_key text, doctor_name text, day date, hour_of_week int, duration_minutes int,
             lead_minutes int, occurred_at timestamptz
         )
         on conflict (event_id) do nothing

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from clinic.events import Event
 from clinic.messaging.message import Unreadable
+from clinic.registry.names import name_key
 
 # What a column of type integer holds: more than 4,000 years.
 LONGEST_LEAD_MINUTES = 2**31 - 1
@@ -17,7 +18,8 @@ class Recorded:
     ``version`` counts an appointment's events: the one with the highest says how it stands now.
     ``day`` and ``hour_of_week`` (0 is Monday from 00:00, 167 Sunday from 23:00) are those of the
     appointment on the clinic's clocks; ``lead_minutes`` is how long before the appointment the
-    event happened, and negative for what was entered afterwards.
+    event happened, and negative for what was entered afterwards. Events from before there was a
+    registry have no ``office_id`` and no ``doctor_id``; these are found by the keys of their names.
     """
 
     event_id: str
@@ -25,7 +27,11 @@ class Recorded:
     appointment_id: int
     version: int
     status: str
+    office_id: int | None
+    office_key: str | None
     office_number: str
+    doctor_id: int | None
+    doctor_key: str | None
     doctor_name: str | None
     day: datetime.date
     hour_of_week: int
@@ -57,7 +63,11 @@ def recorded(event: Event) -> Recorded:
         appointment_id=facts.appointment_id,
         version=facts.version,
         status=facts.status,
+        office_id=facts.office_id,
+        office_key=None if facts.office_id else name_key(facts.office_number),
         office_number=facts.office_number,
+        doctor_id=facts.doctor_id,
+        doctor_key=None if facts.office_id else facts.doctor_name and name_key(facts.doctor_name),
         doctor_name=facts.doctor_name,
         day=facts.date_time.date(),
         hour_of_week=facts.date_time.weekday() * 24 + facts.date_time.hour,

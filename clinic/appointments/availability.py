@@ -159,9 +159,7 @@ class ClosedThen(Refusal):
     )
     Members = _ClosedAndOffers
 
-    def __init__(
-        self, closed: Sequence[Closed], offers: Sequence[datetime.datetime] = ()
-    ) -> None:
+    def __init__(self, closed: Sequence[Closed], offers: Sequence[datetime.datetime] = ()) -> None:
         super().__init__()
         self.members = {
             "closed": [_told(one) for one in closed],
@@ -172,7 +170,7 @@ class ClosedThen(Refusal):
     def example(cls) -> Self:
         """Return the refusal of a public holiday."""
         day = EXAMPLE.date_time.replace(hour=0, minute=0)
-        holiday = Exceptional(1, CLINIC, False, day, day + DAY, "a public holiday")  # noqa: FBT003
+        holiday = Exceptional(1, CLINIC, False, day, day + DAY, "a public holiday")
         return cls([Closed(CLINIC, holiday)], [EXAMPLE.date_time + DAY])
 
 

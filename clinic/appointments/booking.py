@@ -196,9 +196,7 @@ async def _answered_before(connection: Connection, batch: Sequence[Request]) -> 
     for kept in await select_keys(connection, list(keys)):
         request = keys[kept.key]
         same = request.key is not None and request.key.fingerprint == kept.fingerprint
-        outcomes[request] = (
-            Confirmation(kept.appointment_id, kept.created) if same else KeyReused()
-        )
+        outcomes[request] = Confirmation(kept.appointment_id, kept.created) if same else KeyReused()
     return outcomes
 
 
@@ -263,9 +261,7 @@ async def _register(connection: Connection, batch: Sequence[Request]) -> Outcome
     return again
 
 
-async def _take_back(
-    connection: Connection, batch: Sequence[Request], outcomes: Outcomes
-) -> None:
+async def _take_back(connection: Connection, batch: Sequence[Request], outcomes: Outcomes) -> None:
     """Take back what was registered for bookings that were not made."""
     ids = [
         one.id

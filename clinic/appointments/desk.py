@@ -112,7 +112,7 @@ class Desk:
         raise LostRace("the conflicts of a booking vanished each time before they were found")
 
     async def _confirm(self, same: int, key: IdempotencyKey | None) -> Confirmation:
-        """Confirm an appointment that stands in the book already, and keep the key if there is one."""
+        """Confirm an appointment that stands in the book already, and keep the key, if any."""
         confirmation = Confirmation(same, created=False)
         if key is not None:
             await again_if_lost(partial(keep, self._database, key, confirmation))
@@ -127,6 +127,7 @@ class Desk:
         rules: Rules,
     ) -> Request:
         extent = placed.length.at(wanted.date_time, self.zone)
+        doctor, kind = placed.doctor, placed.type
         appointment = Appointment(
             id=number,
             version=1,
@@ -136,10 +137,10 @@ class Desk:
             note=wanted.note,
             office_id=placed.office.id,
             office_number=placed.office.name,
-            doctor_id=placed.doctor and placed.doctor.id,
-            doctor_name=placed.doctor and placed.doctor.name,
-            type_id=placed.type and placed.type.id,
-            appointment_type=placed.type and placed.type.name,
+            doctor_id=doctor.id if doctor else None,
+            doctor_name=doctor.name if doctor else None,
+            type_id=kind.id if kind else None,
+            appointment_type=kind.name if kind else None,
             date_time=wanted.date_time,
             duration_minutes=placed.length.minutes,
             end_time=extent.own.ends,
@@ -274,7 +275,7 @@ class Desk:
             last_day=search.last_day,
             office_id=known.office_id,
             doctor_id=known.doctor_id,
-            type_id=kind and kind.id,
+            type_id=kind.id if kind else None,
             patient_key=search.patient_name and patient_key(search.patient_name),
             words=tuple(words_of(patient_key(search.patient or ""))),
             phone_end=phone_key(search.patient_phone),
@@ -291,5 +292,5 @@ class Desk:
             found = None if name is None else await self._memory.find(kind, name)
             if name is not None and found is None:
                 return None
-            ids.append(found and found.id)
+            ids.append(found.id if found else None)
         return Place(*ids)

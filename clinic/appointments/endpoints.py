@@ -16,12 +16,12 @@ from clinic.appointments.desk import Desk
 from clinic.appointments.feed import END, beginning, entry, utc
 from clinic.appointments.handlers import CALENDAR, CHANGE_TYPES, CSV
 from clinic.appointments.idempotency import FORM, KEPT, BadKey, KeyReused
-from clinic.registry.names import Name, Note, OfficeNumber, Phone, Reason, TypeName
-from clinic.registry.records import NotInUse, NotRegistered
 from clinic.appointments.requests import Booking, Change, Minutes
 from clinic.appointments.search import FeedSearch, Search, cursor
 from clinic.appointments.spreadsheet import as_csv
 from clinic.events import Event, Id, Status, WallClockTime, tell
+from clinic.registry.names import Name, Note, OfficeNumber, Phone, Reason, TypeName
+from clinic.registry.records import NotInUse, NotRegistered
 from clinic.web.conditions import entity_tag
 from clinic.web.endpoints import Answer, Body, Content, Endpoint, Header
 from clinic.web.reading import JSON
@@ -157,7 +157,16 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
             confirmed(HTTPStatus.CREATED, "It is booked."),
             confirmed(HTTPStatus.OK, "This very appointment stood in the book already."),
         ],
-        refusals=[TimeTaken, ClosedThen, NotInUse, NotRegistered, BadKey, KeyReused, NotNow, MaybeDone],
+        refusals=[
+            TimeTaken,
+            ClosedThen,
+            NotInUse,
+            NotRegistered,
+            BadKey,
+            KeyReused,
+            NotNow,
+            MaybeDone,
+        ],
     ),
     Endpoint(
         method="GET",

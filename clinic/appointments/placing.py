@@ -35,9 +35,7 @@ class Placed:
         return tuple(one for one in (self.office, self.doctor) if isinstance(one, NewResource))
 
 
-async def place(
-    wanted: NewAppointment, memory: Memory, rules: Rules, usual_minutes: int
-) -> Placed:
+async def place(wanted: NewAppointment, memory: Memory, rules: Rules, usual_minutes: int) -> Placed:
     """Return what a booking stands for.
 
     Raises:
@@ -51,7 +49,7 @@ async def place(
     doctor = None
     if wanted.doctor_name is not None:
         doctor = await memory.to_book("doctor", wanted.doctor_name)
-    check_offered(kind, office.id, doctor and doctor.id)
+    check_offered(kind, office.id, doctor.id if doctor else None)
     return Placed(office, doctor, kind, length_of(kind, wanted.duration_minutes, usual_minutes))
 
 
@@ -107,4 +105,3 @@ def closed(appointment: Appointment, timetable: Timetable) -> list[Closed]:
         return []
     span = Span(appointment.date_time, appointment.end_time)
     return timetable.closed(Place(appointment.office_id, appointment.doctor_id), span)
-

@@ -2,9 +2,10 @@
 
 import datetime
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from clinic.appointments.appointment import Appointment, Occupancy
-from clinic.database import Connection, Database, Row, Sql, as_row, as_wall_clock
+from clinic.database import Connection, Database, Row, Sql, as_wall_clock
 from clinic.registry.names import patient_key, words_of
 from clinic.registry.records import RegistryChanged
 
@@ -274,7 +275,7 @@ def request_row(appointment: Appointment, event: Mapping[str, str]) -> Row:
     return {"id": appointment.id, **_written(appointment), **event}
 
 
-def _written(appointment: Appointment) -> Row:
+def _written(appointment: Appointment) -> dict[str, object]:
     key = patient_key(appointment.patient_name)
     return {
         "patient_name": appointment.patient_name,
@@ -336,8 +337,11 @@ UPDATE_APPOINTMENT = """
 """
 UPDATE_WORDS = Sql(
     sqlite=(
-        "delete from patient_word where appointment_id = :id and word in (select value from json_each(:old_words))",
-        "insert into patient_word select value, :id from json_each(:words)",
+        """
+        delete from patient_word
+        where appointment_id = :id and word in (select value from json_each(:old_words))
+        """,
+        "insert into patient_word (word, appointment_id) select value, :id from json_each(:words)",
     ),
     postgresql="select 1",  # an index keeps them
 )
@@ -380,7 +384,7 @@ async def select_for_change(connection: Connection, appointment_id: int) -> Appo
     return appointment_of(rows[0]) if rows else None
 
 
-def appointment_of(row: Mapping[str, object]) -> Appointment:
+def appointment_of(row: Mapping[str, Any]) -> Appointment:
     """Return the appointment in a row of ``SELECT``, or in JSON made of one."""
     values = dict(row)
     for name in ("date_time", "end_time", "occupied_from", "occupied_until"):

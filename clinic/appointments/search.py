@@ -7,9 +7,9 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from clinic.registry.names import Name, OfficeNumber, Phone, TypeName
 from clinic.database import wall_clock_text
 from clinic.events import Status
+from clinic.registry.names import Name, OfficeNumber, Phone, TypeName
 from clinic.web.reading import DayRange
 
 LARGEST_PAGE = 500
@@ -73,7 +73,7 @@ Cursor = Annotated[
 
 def phone_end(value: str) -> str:
     """Check the end of a phone number: few digits would find everybody."""
-    if not LEAST_DIGITS <= len([one for one in value if one.isdecimal()]):
+    if not len([one for one in value if one.isdecimal()]) >= LEAST_DIGITS:
         raise PydanticCustomError(
             "phone_end", "must have at least {least} digits", {"least": LEAST_DIGITS}
         )

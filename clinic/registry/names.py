@@ -159,9 +159,7 @@ def patient_key(name: str) -> str:
 
 # Cyrillic and Greek letters that look like Latin ones in capitals: on the door of 221В nobody sees
 # which one it is, and two programs have it in two ways.
-_LOOKS = str.maketrans(
-    "авекмнорстухіјѕԁԛԝ" "αβεζηικμνορτυχ", "abekmhopctyxijsdqw" "abezhikmnoptyx"
-)
+_LOOKS = str.maketrans("авекмнорстухіјѕԁԛԝαβεζηικμνορτυχ", "abekmhopctyxijsdqwabezhikmnoptyx")
 NUMBER_SIGN = "\N{NUMERO SIGN}"
 
 

@@ -1,6 +1,5 @@
 """The tables of the registry: one function, one statement."""
 
-import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -245,9 +244,7 @@ INSERT_RESOURCES = Sql(
 
 async def insert_resources(connection: Connection, resources: Sequence[NewResource]) -> set[int]:
     """Register offices and doctors, no two of one key; return the ids of those that were new."""
-    rows = [
-        {"id": one.id, "kind": one.kind, "name": one.name, "key": one.key} for one in resources
-    ]
+    rows = [{"id": one.id, "kind": one.kind, "name": one.name, "key": one.key} for one in resources]
     found = await connection.fetch_all(INSERT_RESOURCES, {"resources": rows})
     return {row["id"] for row in found}
 

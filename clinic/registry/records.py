@@ -107,19 +107,17 @@ class NotInUse(Refusal):
         "The office, the doctor or the appointment type is inactive: what is booked stays, and "
         "nothing new is booked."
     )
-    Members = _Nearest
 
     def __init__(self, what: str) -> None:
         super().__init__(
             f"This {what} is inactive, and not booked any more. Take another, or have it made "
             "active again. Nothing was changed."
         )
-        self.members = {"pointer": pointer, "nearest": []}
 
     @classmethod
     def example(cls) -> Self:
         """Return the refusal of a doctor who has left."""
-        return cls("doctor", "#/doctor_name")
+        return cls("doctor")
 
 
 class NameTaken(Refusal):

@@ -24,9 +24,7 @@ PIECE = 1000
 MOST_NAMED = 50
 
 OLD_TABLES = ("appointment", "recorded", "idempotency_key")
-COPIED = (
-    "id, version, status, patient_name, date_time, duration_minutes, end_time, override_reason"
-)
+COPIED = "id, version, status, patient_name, date_time, duration_minutes, end_time, override_reason"
 RECORDED = (
     "event_id, type, appointment_id, version, status, office_number, doctor_name, day, "
     "hour_of_week, duration_minutes, lead_minutes, occurred_at, recorded_at"
@@ -200,16 +198,14 @@ class _Book:
         """Copy everything from the older tables."""
         self.run("create temporary table spelled (kind text, name text, id bigint)")
         self.run_many(
-            "insert into spelled values (?, ?, ?)", ((*one, number) for one, number in names.items())
+            "insert into spelled values (?, ?, ?)",
+            ((*one, number) for one, number in names.items()),
         )
         self.run("create temporary table patient (name text primary key, key text, words text)")
         patients = self.run("select distinct patient_name from older_appointment")
         self.run_many(
             "insert into patient values (?, ?, ?)",
-            (
-                (name, key := patient_key(name), json.dumps(words_of(key)))
-                for (name,) in patients
-            ),
+            ((name, key := patient_key(name), json.dumps(words_of(key))) for (name,) in patients),
         )
         if not self._sqlite:
             self.run("select set_config('clinic.judged', 'yes', true)")
@@ -289,4 +285,3 @@ def pieces(rows: Iterable[Sequence[object]]) -> Iterator[list[Sequence[object]]]
     iterator = iter(rows)
     while piece := list(itertools.islice(iterator, PIECE)):
         yield piece
-

@@ -156,9 +156,7 @@ class Timetable:
                 found.append(Closed(whose, None, tuple(merged(weekly))))
         return found
 
-    def open_spans(
-        self, place: Place, span: Span, usual: Hours = WHOLE_DAY
-    ) -> list[Span]:
+    def open_spans(self, place: Place, span: Span, usual: Hours = WHOLE_DAY) -> list[Span]:
         """Return when within a span a place is open, in order.
 
         ``usual`` are the clinic's hours on days for which it has none.
@@ -183,9 +181,7 @@ class Timetable:
             for doctor_id in {None, place.doctor_id}
         }
 
-    def _open(
-        self, whose: Place, place: Place, span: Span, usual: Hours
-    ) -> list[Span]:
+    def _open(self, whose: Place, place: Place, span: Span, usual: Hours) -> list[Span]:
         """Return when one of the three is open, but for closures."""
         found = list(self._weekly(whose, place, _days_of(span), usual))
         # An opening of a doctor opens office and clinic for that doctor, and one of an office the
@@ -234,9 +230,7 @@ class _Sorted:
                 yield self._all[index]
 
 
-def _within(
-    exceptions: dict[Place, _Sorted], place: Place, span: Span
-) -> Iterator[Exceptional]:
+def _within(exceptions: dict[Place, _Sorted], place: Place, span: Span) -> Iterator[Exceptional]:
     found = exceptions.get(place)
     return found.within(span) if found is not None else iter(())
 
@@ -260,17 +254,16 @@ def _days_of(span: Span) -> Iterator[datetime.date]:
 
 def merged(spans: Iterable[Span]) -> Iterator[Span]:
     """Yield spans in order, those that meet or overlap as one."""
-    begins: datetime.datetime | None = None
-    ends = datetime.datetime.min
+    whole: Span | None = None
     for span in sorted(spans):
-        if begins is not None and span.begins <= ends:
-            ends = max(ends, span.ends)
+        if whole is not None and span.begins <= whole.ends:
+            whole = Span(whole.begins, max(whole.ends, span.ends))
             continue
-        if begins is not None:
-            yield Span(begins, ends)
-        begins, ends = span
-    if begins is not None:
-        yield Span(begins, ends)
+        if whole is not None:
+            yield whole
+        whole = span
+    if whole is not None:
+        yield whole
 
 
 def common(some: Sequence[Span], others: Sequence[Span]) -> Iterator[Span]:
@@ -291,14 +284,15 @@ def minus(spans: Iterable[Span], others: Iterable[Span]) -> Iterator[Span]:
     """Yield what is left of spans without others; each is in order, and no two overlap."""
     others = list(others)
     first = 0
-    for begins, ends in spans:
-        while first < len(others) and others[first].ends <= begins:
+    for span in spans:
+        left = span.begins
+        while first < len(others) and others[first].ends <= left:
             first += 1
         for other in itertools.islice(others, first, None):
-            if other.begins >= ends:
+            if other.begins >= span.ends:
                 break
-            if begins < other.begins:
-                yield Span(begins, other.begins)
-            begins = max(begins, other.ends)
-        if begins < ends:
-            yield Span(begins, ends)
+            if left < other.begins:
+                yield Span(left, other.begins)
+            left = max(left, other.ends)
+        if left < span.ends:
+            yield Span(left, span.ends)

@@ -11,16 +11,17 @@ from typing import Any
 import anyio
 
 from clinic.appointments.appointment import NewAppointment
-from clinic.appointments.availability import OpeningHours
 from clinic.appointments.desk import Desk
 from clinic.appointments.numbers import draw_numbers
 from clinic.appointments.requests import Booking
 from clinic.database import Database
 from clinic.messaging.outbox import Outbox
+from clinic.registry.memory import Memory
+from clinic.registry.timetable import Hours
 from clinic.supervisor import Lifecycle, Stop
 
 ZONE = zoneinfo.ZoneInfo("Europe/Berlin")
-HOURS = OpeningHours(8 * 60, 20 * 60)
+HOURS = Hours(8 * 60, 20 * 60)
 SENT = {
     "patient_name": "Иван Иванов",
     "office_number": "221B",
@@ -28,8 +29,9 @@ SENT = {
 }
 OVERLAPS = """
     select a.id, b.id from appointment a join appointment b
-        on a.id < b.id and a.date_time < b.end_time and b.date_time < a.end_time
-        and (a.office_number = b.office_number or a.doctor_name = b.doctor_name)
+        on a.id < b.id and a.occupied_from < b.occupied_until
+        and b.occupied_from < a.occupied_until
+        and (a.office_id = b.office_id or a.doctor_id = b.doctor_id)
     where a.status <> 'cancelled' and b.status <> 'cancelled'
         and a.override_reason is null and b.override_reason is null
 """
@@ -37,7 +39,8 @@ OVERLAPS = """
 
 def desk_on(database: Database) -> Desk:
     outbox = Outbox(database, datetime.timedelta(hours=1))
-    return Desk(database, outbox, zone=ZONE, appointment_minutes=15, hours=HOURS)
+    memory = Memory(database)
+    return Desk(database, outbox, memory, zone=ZONE, appointment_minutes=15, usual=HOURS)
 
 
 async def numbers_at_hand(desk: Desk, count: int) -> None:
