@@ -79,11 +79,13 @@ def make_private(path: Path) -> None:
     """Make an empty file for the database, if there is none, that only its owner can read.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be made, or something else has its name: a folder, a pipe, a device.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path.resolve(), flags, PRIVATE))
+    if not path.is_file():
+        raise OSError("it is no regular file")
 
 
 def keep_private(path: Path) -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.process.clinic import ClinicProcess, running, until
-from tests.process.test_start import run
+from tests.process.test_start import plain_line, run
 from tests.timing import SLACK_SECONDS
 
 FILES = ("clinic.db", "clinic.db-wal", "clinic.db-shm")
@@ -105,3 +105,22 @@ def test_files_that_everybody_can_read_are_closed_and_that_is_said(tmp_path: Pat
         assert stat.S_IMODE(database.stat().st_mode) == 0o640
         until(lambda: clinic.book().status_code == 201)
         assert clinic.stop() == 0
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link to a pipe"])
+def test_no_name_of_something_else_is_taken_for_a_database(tmp_path: Path, kind: str) -> None:
+    """Nor is anything done to it: a device would be closed to everybody else."""
+    place = tmp_path / "place"
+    if kind == "folder":
+        place.mkdir(0o755)
+    else:
+        os.mkfifo(place, 0o644)
+    place.chmod(0o755)
+    named = tmp_path / "clinic.db"
+    if kind == "link to a pipe":
+        named.symlink_to(place)
+    else:
+        named = place
+    line = plain_line(run(tmp_path, DATABASE_URL=f"sqlite:///{named}"))
+    assert f"{named} cannot be used: it is no regular file" in line
+    assert stat.S_IMODE(place.stat().st_mode) == 0o755
