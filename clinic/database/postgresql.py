@@ -14,6 +14,7 @@ import databases.core
 from pydantic_core import to_json
 
 from clinic.database.engine import (
+    Complaints,
     DatabaseUnavailable,
     DataRefused,
     Dialect,
@@ -70,6 +71,9 @@ CUT = re.compile("08|57P|40003")
 LOST = re.compile("40")
 # A value that fits no type, such as a NUL in a text or a year without a date.
 UNFIT = re.compile("22")
+# A table, column, function, index or right that a statement needs is not there (any more). Class 42
+# has syntax errors as well: those are ours.
+SCHEMA = re.compile("42(?!601)|3F")
 # Not now.
 AWAY = re.compile(
     "25"  # the transaction was ended under us, or the server has become read only
@@ -120,6 +124,7 @@ class PostgreSQL:
         self._idle: list[_Session] = []
         self._turns = anyio.Semaphore(MOST_CONNECTIONS)
         self._outage_at = float("-inf")
+        self._complaints = Complaints()
 
     async def open(self) -> None:
         """Make the pool; it connects when it is asked to."""
@@ -297,6 +302,10 @@ class PostgreSQL:
             )
         if AWAY.match(state) or isinstance(error, asyncpg.InvalidCachedStatementError):
             return DatabaseUnavailable(f"{self._name} cannot do it now: {kind} {state}")
+        if SCHEMA.match(state):
+            # Such a message names things of the schema: what a statement says is constant.
+            message = error.args[0] if error.args else ""
+            return self._complaints.unfit(f"{self._name} refuses: {message} ({kind} {state})")
         refused = DataRefused if UNFIT.match(state) else StatementRefused
         return refused(f"{kind} {state}", getattr(error, "constraint_name", "") or "")
 
