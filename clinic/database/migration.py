@@ -150,6 +150,9 @@ def _migrate_sqlite(place: SQLiteFile, *, wait: bool) -> list[str]:
     name = f"the database file {place.path}"
     try:
         make_private(place.path)
+        if not place.path.is_file():
+            # SQLite takes a device such as /dev/null for an empty database.
+            raise CannotMigrate(f"{name} is no file: name one that can be made, or is there")
         with contextlib.closing(sqlite3.connect(place.path, timeout=BUSY_SECONDS)) as connection:
             connection.execute("pragma journal_mode = wal")
             keep_private(place.path)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.process.clinic import ClinicProcess, running, until
-from tests.process.test_start import run
+from tests.process.test_start import plain_line, run
 from tests.timing import SLACK_SECONDS
 
 FILES = ("clinic.db", "clinic.db-wal", "clinic.db-shm")
@@ -105,3 +105,15 @@ def test_files_that_everybody_can_read_are_closed_and_that_is_said(tmp_path: Pat
         assert stat.S_IMODE(database.stat().st_mode) == 0o640
         until(lambda: clinic.book().status_code == 201)
         assert clinic.stop() == 0
+
+
+def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    """SQLite would take an empty device for an empty database, and we would close it to others."""
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "pipe").chmod(0o666)
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("folder", "pipe", "link"):
+        line = plain_line(run(tmp_path, DATABASE_URL=f"sqlite:///{name}"))
+        assert f"{name} is no file" in line
+    assert stat.S_IMODE((tmp_path / "pipe").stat().st_mode) == 0o666
