@@ -285,7 +285,7 @@ def test_a_migration_needs_no_folder_for_temporary_files(tmp_path: Path) -> None
     ("make", "says"),
     [
         (lambda path: path.write_text("no database" * 100), "not a database"),
-        (lambda path: path.mkdir(), "unable to open database file"),
+        (lambda path: path.mkdir(), "is no file"),
     ],
 )
 def test_a_file_that_is_no_database_is_said_plainly(
