@@ -38,6 +38,12 @@ INSERT_NOW = """
     values ('main', 'now', 't', 's', '{}', now())
 """
 
+REFUSE = """
+    create function refuse() returns trigger language plpgsql as
+    $$ begin raise exception 'not %', new.id; end $$;
+    create trigger refuse before insert on message for each row execute function refuse()
+"""
+
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +242,7 @@ async def all_ended_but(database: Database, idle: int) -> None:
         ("alter table message set schema lost", "alter table lost.message set schema public"),
         ("revoke insert on message from clerk", "grant insert on message to clerk"),
         ("revoke usage on schema public from public", "grant usage on schema public to public"),
+        (REFUSE, "drop trigger refuse on message; drop function refuse"),
     ],
 )
 @pytest.mark.parametrize("way", [transaction, at_once])
@@ -263,7 +270,8 @@ async def test_a_schema_that_is_altered_under_us_is_an_outage_until_it_is_mended
         await way(database)
         assert await count(database) == 1
     (line,) = [record.getMessage() for record in caplog.records if "refuses" in record.message]
-    assert re.search("message|body|schema", line.split("refuses")[1])
+    assert re.search("message|body|schema|trigger", line.split("refuses")[1])
+    assert "not a" not in line
     assert "get 503 until somebody puts it right" in line
 
 
