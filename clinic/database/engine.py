@@ -1,8 +1,10 @@
 """What every kind of database does its own way, and the errors that all of them share."""
 
 import contextlib
+import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -11,10 +13,14 @@ import databases.core
 
 from clinic.supervisor import GaveUp, Unavailable
 
+log = logging.getLogger(__name__)
+
 Row = Mapping[str, Any]
 
 # A commit or rollback that takes longer is on a connection that no longer answers.
 CLOSING_SECONDS = 3.0
+# How often the log says of a schema what is wrong with it: each statement meets it anew.
+COMPLAINT_SECONDS = 60.0
 
 
 class Dialect(StrEnum):
@@ -44,6 +50,10 @@ class NotLetIn(DatabaseUnavailable):
     """The database refuses to connect us: the password, the user or the name is wrong."""
 
 
+class SchemaUnfit(DatabaseUnavailable):
+    """A table, column or right is not (any more) what the migrations made; a person mends that."""
+
+
 class DatabaseLost(DatabaseUnavailable, GaveUp):
     """What is open is no longer the clinic's database; the process ends rather than write to it."""
 
@@ -63,6 +73,24 @@ class StatementRefused(Exception):
 
 class DataRefused(StatementRefused):
     """The database takes no such values, now or later."""
+
+
+@dataclass
+class Complaints:
+    """Says in the log what is wrong with a schema: at once, and again each minute it lasts.
+
+    Whoever is answered 503 may ask a thousand times a second, and no service need fail of it.
+    """
+
+    _said_at: dict[str, float] = field(default_factory=dict)
+
+    def unfit(self, what: str) -> SchemaUnfit:
+        """Return what to raise of it."""
+        now = time.monotonic()
+        if now - self._said_at.get(what, -COMPLAINT_SECONDS) >= COMPLAINT_SECONDS:
+            self._said_at[what] = now
+            log.error("%s. Requests that need it get 503 until somebody puts it right.", what)
+        return SchemaUnfit(what)
 
 
 @dataclass(eq=False)

@@ -35,6 +35,10 @@ class BadDatabaseURL(ValueError):
         super().__init__(f"DATABASE_URL: {advice}")
 
 
+# SQLite's name for a database that each connection has to itself.
+IN_MEMORY = ":memory:"
+
+
 @dataclass(frozen=True)
 class SQLiteFile:
     """A database in a file."""
@@ -82,10 +86,12 @@ def _sqlite_file(rest: str) -> SQLiteFile:
     # Both libraries put the path into a URI; one decodes it there and the other does not
     # (docs/libraries.md).
     path = rest.removeprefix("/")
-    if not rest.startswith("/") or not path or any(character in path for character in "?#%"):
+    misread = any(character in path for character in "?#%") or path == IN_MEMORY
+    if not rest.startswith("/") or not path or misread:
         raise BadDatabaseURL(
             "write sqlite:///clinic.db for a file in the working directory, or "
-            "sqlite:////var/lib/clinic.db for one elsewhere; no ?, # or % in it"
+            "sqlite:////var/lib/clinic.db for one elsewhere; no ?, # or % in it, and not in "
+            "memory"
         )
     return SQLiteFile(Path(path))
 

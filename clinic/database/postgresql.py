@@ -14,6 +14,7 @@ import databases.core
 from pydantic_core import to_json
 
 from clinic.database.engine import (
+    Complaints,
     DatabaseUnavailable,
     DataRefused,
     Dialect,
@@ -70,6 +71,11 @@ CUT = re.compile("08|57P|40003")
 LOST = re.compile("40")
 # A value that fits no type, such as a NUL in a text or a year without a date.
 UNFIT = re.compile("22")
+# A table, column, function, index or right that a statement needs is not there (any more). Class 42
+# has syntax errors as well: those are ours.
+SCHEMA = re.compile("42(?!601)|3F")
+# A function fails, or says no: one of somebody else's triggers, for ours say which rule it is.
+FUNCTION = re.compile("P0|38|39")
 # Not now.
 AWAY = re.compile(
     "25"  # the transaction was ended under us, or the server has become read only
@@ -120,6 +126,7 @@ class PostgreSQL:
         self._idle: list[_Session] = []
         self._turns = anyio.Semaphore(MOST_CONNECTIONS)
         self._outage_at = float("-inf")
+        self._complaints = Complaints()
 
     async def open(self) -> None:
         """Make the pool; it connects when it is asked to."""
@@ -297,6 +304,8 @@ class PostgreSQL:
             )
         if AWAY.match(state) or isinstance(error, asyncpg.InvalidCachedStatementError):
             return DatabaseUnavailable(f"{self._name} cannot do it now: {kind} {state}")
+        if what := unfitness(error, state):
+            return self._complaints.unfit(f"{self._name} refuses: {what} ({kind} {state})")
         refused = DataRefused if UNFIT.match(state) else StatementRefused
         return refused(f"{kind} {state}", getattr(error, "constraint_name", "") or "")
 
@@ -307,6 +316,17 @@ class PostgreSQL:
         if NOT_LET_IN.match(state) or isinstance(error, asyncpg.ClientConfigurationError):
             return NotLetIn(f"{self._name} does not let us in: {kind}")
         return NoAnswer(f"{self._name} cannot be reached: {kind}")
+
+
+def unfitness(error: asyncpg.PostgresError, state: str) -> str:
+    """Return what of the schema keeps a statement from being done, or nothing.
+
+    What is missing is named by the server, of statements that are the same whatever the values. A
+    function may quote a row.
+    """
+    if SCHEMA.match(state):
+        return str(error.args[0]) if error.args else state
+    return "a trigger fails" if FUNCTION.match(state) else ""
 
 
 async def set_up(connection: asyncpg.Connection) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ import databases.core
 from pydantic_core import to_json
 
 from clinic.database.engine import (
+    Complaints,
     DatabaseUnavailable,
     DataRefused,
     Dialect,
@@ -65,6 +67,8 @@ AWAY = frozenset(
 )
 # What says that a value fits no column, or is too long for any.
 UNFIT = frozenset({sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG})
+# Of SQLITE_ERROR's many causes, those by which a schema is not what the migrations made.
+SCHEMA = re.compile(r"no such |.* has no column named |ON CONFLICT clause does not match")
 
 
 class _Connection(sqlite3.Connection):
@@ -95,6 +99,7 @@ class SQLite:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files = DatabaseFiles(path)
+        self._complaints = Complaints()
         self._database = databases.Database(
             f"sqlite:///{path}", factory=_Connection, timeout=BUSY_SECONDS
         )
@@ -230,6 +235,8 @@ class SQLite:
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         if code in UNFIT:
             return DataRefused(name)
+        if code == sqlite3.SQLITE_ERROR and SCHEMA.match(str(error)):
+            return self._complaints.unfit(f"the database {self._path} refuses: {error}")
         # A constraint's message names table and columns, never values.
         return StatementRefused(
             name, str(error) if isinstance(error, sqlite3.IntegrityError) else ""

@@ -12,7 +12,13 @@ from typing import TypeVar
 import anyio
 
 from clinic.database.connection import Database
-from clinic.database.engine import DatabaseUnavailable, Dialect, NotLetIn, StatementRefused
+from clinic.database.engine import (
+    DatabaseUnavailable,
+    Dialect,
+    NotLetIn,
+    SchemaUnfit,
+    StatementRefused,
+)
 from clinic.database.migration import (
     SELECT_APPLIED,
     CannotMigrate,
@@ -93,7 +99,7 @@ class Upkeep:
             if not server["migrated"]:
                 return False
             applied = await database.look(SELECT_APPLIED)
-        except StatementRefused as error:
+        except (StatementRefused, SchemaUnfit) as error:
             raise CannotMigrate(
                 f"{place.name} does not say which migrations it has: {error}. The user must be "
                 "the owner of the tables, or have rights on all of them"

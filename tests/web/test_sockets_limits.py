@@ -101,6 +101,16 @@ def test_a_body_that_trickles_in_behind_its_answer_ends(server: Served) -> None:
     assert seconds < RECEIVE_SECONDS + SLACK_SECONDS / 3
 
 
+@pytest.mark.parametrize("before", [b"", get()], ids=["first", "between requests"])
+def test_empty_lines_without_end_are_refused(server: Served, before: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(before + b"\r\n" * (LIMITS.head_bytes // 2) + get())
+        time.sleep(RECEIVE_SECONDS / 4)
+        connection.sendall(b"\r\n" * LIMITS.head_bytes + get())
+        statuses = [answer.status for answer in answers(until_closed(connection))]
+    assert statuses == [*([200] if before else []), 200, 400]
+
+
 @pytest.mark.parametrize("more", [b"", b"\r\n"], ids=["silent", "empty lines"])
 def test_an_answered_connection_is_kept_for_a_while_only(server: Served, more: bytes) -> None:
     seconds, received = send_slowly(server, get(), more)
