@@ -28,7 +28,9 @@ async def stopped_by_signals(supervisor: Supervisor) -> AsyncIterator[None]:
                     log.warning("%s again: ending at once", number.name)
                     logging.shutdown()
                     os._exit(128 + number)
-                log.info("%s: finishing what is in hand; a second signal ends at once", number.name)
+                log.info(
+                    "%s: finishing the work in hand; a second signal ends at once", number.name
+                )
                 supervisor.stop()
 
     ready = anyio.Event()

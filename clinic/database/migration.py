@@ -70,7 +70,7 @@ class CannotMigrate(Misconfigured):
 
 
 class NotMigratedYet(CannotMigrate):
-    """The database is away, or somebody else has the right to migrate it: that may pass."""
+    """The database is away, or another process holds the lock to migrate it: try again later."""
 
 
 def migrate(url: str, *, wait: bool = True) -> list[str]:
@@ -95,8 +95,8 @@ def is_up_to_date(name: str, dialect: Dialect, applied: Iterable[str]) -> bool:
     """Tell whether all migrations are among those that were applied to the database.
 
     Raises:
-        CannotMigrate: others were as well: a newer version of the clinic has worked on it, or one
-            so old that this one cannot go on from there.
+        CannotMigrate: other migrations were applied as well: by a newer version of the clinic, or
+            by one so old that this version cannot go on from there.
     """
     folder = MIGRATIONS / dialect
     known, applied = ids_in(folder), set(applied)
@@ -106,14 +106,14 @@ def is_up_to_date(name: str, dialect: Dialect, applied: Iterable[str]) -> bool:
     unknown = sorted(applied - known - steps)
     if unknown:
         raise CannotMigrate(
-            f"{name} was brought up to date by another version of the clinic, whose changes this "
-            f"one does not know ({', '.join(unknown)}): start that version"
+            f"{name} was brought up to date by another version of the clinic, with migrations that "
+            f"this version does not know ({', '.join(unknown)}): start that version"
         )
     if applied & steps and not applied >= STEPS:
         raise CannotMigrate(
-            f"{name} has the schema of an older clinic, up to {max(applied & steps)}, from which "
-            f"this one cannot go on: run `clinic.py migrate` of one that has {LAST_STEP}, then "
-            "start this one"
+            f"{name} has the schema of an older version of the clinic (its last migration is "
+            f"{max(applied & steps)}), and this version cannot migrate from there: run `clinic.py "
+            f"migrate` of a version that has {LAST_STEP}, then start this version"
         )
     return known <= applied
 
@@ -278,5 +278,6 @@ def _apply(uri: str, name: str, dialect: Dialect) -> list[str]:
             # yoyo passes over a migration that it cannot read.
             left = backend.to_apply(migrations)
     if left:
-        raise CannotMigrate("not applied: " + ", ".join(migration.id for migration in left))
+        names = ", ".join(migration.id for migration in left)
+        raise CannotMigrate(f"these migrations of {name} could not be applied: {names}")
     return [migration.id for migration in (*taken_over, *missing)]

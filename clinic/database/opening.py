@@ -107,12 +107,12 @@ def _postgresql_server(rest: str) -> PostgreSQLServer:
 def _check_options(options: Mapping[str, str]) -> None:
     if set(options) - POSTGRESQL_OPTIONS:
         known = ", ".join(sorted(POSTGRESQL_OPTIONS))
-        raise BadDatabaseURL(f"of what may follow a ?, only these are known: {known}")
+        raise BadDatabaseURL(f"unknown option after the ?; the known ones are {known}")
     if options.get("sslmode", "prefer") not in SSL_MODES:
         raise BadDatabaseURL(f"sslmode is one of these: {', '.join(SSL_MODES)}")
     for name in SSL_FILES & set(options):
         if not Path(options[name]).is_file():
-            raise BadDatabaseURL(f"{name} must name a file; there is none of that name")
+            raise BadDatabaseURL(f"{name} must name a file that exists")
 
 
 @contextlib.asynccontextmanager

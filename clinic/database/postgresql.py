@@ -258,7 +258,7 @@ class PostgreSQL:
         """Ask whether a transaction may write: after a failover it often may not."""
         sql = "select current_setting('transaction_read_only')"
         if await session.driver.fetchval(sql) != "off":
-            raise DatabaseUnavailable(f"{self._name} can only be read now")
+            raise DatabaseUnavailable(f"{self._name} is read-only now")
 
     def check(self) -> None:
         """Do nothing: who deletes this database ends its sessions."""
@@ -288,7 +288,7 @@ class PostgreSQL:
         if CUT.match(state):
             return NoAnswer(f"{self._name} is away: {kind} {state}")
         if LOST.match(state):
-            return LostRace(f"{self._name} preferred another transaction: {kind}")
+            return LostRace(f"{self._name} rolled back in favour of another transaction: {kind}")
         if PREPARED_ELSEWHERE.match(state):
             return DatabaseUnavailable(
                 f"{self._name} loses prepared statements: {kind}. If that is PgBouncer in "
@@ -296,7 +296,7 @@ class PostgreSQL:
                 "pool_mode = session"
             )
         if AWAY.match(state) or isinstance(error, asyncpg.InvalidCachedStatementError):
-            return DatabaseUnavailable(f"{self._name} cannot do it now: {kind} {state}")
+            return DatabaseUnavailable(f"{self._name} cannot do this now: {kind} {state}")
         refused = DataRefused if UNFIT.match(state) else StatementRefused
         return refused(f"{kind} {state}", getattr(error, "constraint_name", "") or "")
 

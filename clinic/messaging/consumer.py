@@ -112,7 +112,7 @@ class Consumer:
             raise
         except DataRefused as error:
             if len(messages) == 1:
-                return [Unreadable(f"the database takes no such values: {error}")]
+                return [Unreadable(f"the database does not accept its values: {error}")]
         except Exception as error:  # noqa: BLE001 - whatever it is, a delivery failed of it
             if len(messages) == 1:
                 return [error]
@@ -185,7 +185,10 @@ class Consumer:
         except Unavailable:
             raise
         except Exception:
-            log.exception("%d messages that failed cannot be told from copies", len(messages))
+            log.exception(
+                "%d messages failed, and it is unknown whether they are copies of recorded events",
+                len(messages),
+            )
             return [Standing.FOREIGN] * len(messages)
 
 

@@ -17,11 +17,11 @@ async def settle(delivery: Delivery, failure: Exception | None, death_limit: int
         case Unreadable():
             await delivery.not_solved(f"unreadable: {failure}")
         case _ if delivery.deaths >= death_limit:
-            # Only its type: what an unknown exception says may quote what it choked on.
+            # Only its type: the message of an unknown exception may quote a patient's name.
             kind = type(failure).__name__
             times = f"{delivery.deaths + 1} times"
             if delivery.deaths >= MOST_DEATHS:
-                times = "now (its header x-death is no broker's)"
+                times = "an unknown number of times (no broker wrote its header x-death)"
             await delivery.not_solved(f"failed {times}, at last with {kind}")
         case _:
             await delivery.retry()

@@ -53,7 +53,7 @@ READY = {
     "properties": {
         "status": {"type": "string", "enum": ["ready", "degraded", "unavailable"]},
         "parts": {
-            "description": "The state of each part, by its name; up is well.",
+            "description": "The state of each part, by its name: up if it works.",
             "type": "object",
             "additionalProperties": {"type": "string"},
         },

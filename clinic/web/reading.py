@@ -83,8 +83,8 @@ class WrongMediaType(Refusal):
     slug = "wrong-media-type"
     title = "The media type is wrong"
     explanation = (
-        "The header Content-Type must be there, and say that the body is JSON: a browser sends "
-        "that for the page of another site only if it may."
+        "The header Content-Type is required and must say that the body is JSON: a browser sends "
+        "that for the page of another site only with permission."
     )
 
     def __init__(self, media_types: Sequence[str]) -> None:

@@ -192,7 +192,7 @@ async def test_what_the_database_takes_from_nobody_is_not_tried_again(
     await publish(broker, 1)
     consumer = Consumer(broker, outbox, handle, all_of_ours, death_limit=5)
     await consume_until(partial(none_waits, database), consumer)
-    assert "the database takes no such values" in (await reasons(database))["id-1"]
+    assert "the database does not accept its values" in (await reasons(database))["id-1"]
 
 
 async def test_where_copies_cannot_be_told_the_consumer_goes_on(

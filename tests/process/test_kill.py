@@ -158,5 +158,5 @@ def test_a_process_whose_one_purpose_keeps_failing_ends_with_plain_words(tmp_pat
             assert api.book().status_code == 201
             assert consumer.wait() == 1
         last = consumer.log.splitlines()[-1]
-        assert last.endswith("Ended: consumer failed 8 times in a row; the reason stands above")
+        assert last.endswith("Ended: consumer failed 8 times in a row; the log lines above say why")
         assert "ExceptionGroup" not in consumer.log

@@ -79,7 +79,7 @@ def test_an_impossible_flag(tmp_path: Path) -> None:
 
 def test_a_misspelt_name_in_the_env_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DEATH_LIMT=3\nPOSTGRES_PASSWORD=x\n")
-    assert "DEATH_LIMT in .env is no setting; did you mean DEATH_LIMIT?" in plain_line(
+    assert "DEATH_LIMT in .env is not a setting; did you mean DEATH_LIMIT?" in plain_line(
         run(tmp_path)
     )
 

@@ -101,7 +101,7 @@ def test_a_path_that_is_none_is_refused(value: str) -> None:
 @pytest.mark.parametrize("value", ["/docs", "/appointment", "/health/", "/appointment/clinic"])
 def test_a_path_of_the_clinic_itself_is_refused(value: str) -> None:
     """Nobody could tell whether the proxy has taken it away already."""
-    with pytest.raises(BadSetting, match=r"^CLINIC_ROOT_PATH: must not begin as a path of "):
+    with pytest.raises(BadSetting, match=r"^CLINIC_ROOT_PATH: must not begin with a path of "):
         check(read_settings({"CLINIC_ROOT_PATH": value}))
 
 

@@ -41,8 +41,8 @@ LONGEST_SAYING = 300
 MEANINGS: dict[type[Exception], str] = {
     TimeoutError: "it does not answer in time",
     ProbableAuthenticationError: "it does not know this user with this password",
-    AuthenticationError: "it does not offer the login that auth names in AMQP_URL",
-    DeliveryError: "it does not take what is published: the queue is full, or cannot store it",
+    AuthenticationError: "it does not offer the kind of login that auth in AMQP_URL names",
+    DeliveryError: "it rejected a message: the queue is full, or cannot store it",
     StopAsyncIteration: "it closed the connection",
 }
 
@@ -170,7 +170,7 @@ def explain(error: Exception) -> str:
             # aiormq takes the refusal for an answer out of place, and keeps no more of it.
             words = "the vhost in AMQP_URL does not exist, or this user has no permissions in it"
         case PublishError(args=(_, queue, *_)):
-            words = f"it does not take what is published: there is no queue {queue}"
+            words = f"it rejected a message: there is no queue {queue}"
         case _ if meaning := [words for kind, words in MEANINGS.items() if isinstance(error, kind)]:
             words = meaning[0]
         case OSError(strerror=str(said)) | ChannelClosed(args=(*_, str(said))):

@@ -99,8 +99,8 @@ class Publisher:
                 raise
         except BaseException:
             if batch.begun:
-                # What is on the wire, and under which number, is not known any more.
-                self._failure = BrokerUnavailable("publishing was broken off")
+                # Nobody knows any more which messages are on the wire, and under which numbers.
+                self._failure = BrokerUnavailable("publishing was cancelled")
             raise
         finally:
             batch.known.cancel()
@@ -118,7 +118,7 @@ class Publisher:
             for message, message_id in zip(messages, ids, strict=True)
         )
         channel = self._channel
-        with as_unavailable("takes nothing that is published"):
+        with as_unavailable("accepts no messages"):
             async with channel.lock:
                 batch.begun = True
                 for message_id in ids:
@@ -180,7 +180,7 @@ class _Batch:
         Raises:
             BrokerUnavailable: one of them was not stored.
         """
-        with as_unavailable("does not confirm what is published"):
+        with as_unavailable("does not confirm messages"):
             await self.known
             if self.failure:
                 raise self.failure
@@ -220,5 +220,5 @@ def confirmation_deadline() -> Iterator[None]:
             yield
     except TimeoutError:
         raise BrokerUnavailable(
-            f"RabbitMQ did not confirm within {PUBLISH_SECONDS:g} s what was published"
+            f"RabbitMQ did not confirm the messages within {PUBLISH_SECONDS:g} s"
         ) from None

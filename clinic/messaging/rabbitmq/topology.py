@@ -111,10 +111,10 @@ def explain_misfit(error: str) -> str:
     if not found:
         return "RabbitMQ has queues or exchanges that differ from what the clinic declares"
     return (
-        f"RabbitMQ has the {found['kind']} {found['name']} with another {found['argument']}: there "
-        f"it is {found['stands'].strip()}, the clinic wants {found['wanted']}. Set the setting to "
-        "what stands there (CLINIC_QUEUE_TYPE=classic takes over the queues of the older project), "
-        "or choose another name, or delete it once it is empty"
+        f"RabbitMQ has the {found['kind']} {found['name']} with another {found['argument']}: "
+        f"{found['stands'].strip()}, but the clinic wants {found['wanted']}. Change the clinic's "
+        "setting to RabbitMQ's value (CLINIC_QUEUE_TYPE=classic takes over the queues of the older "
+        f"project), or choose another name, or delete the {found['kind']} once it is empty"
     )
 
 
