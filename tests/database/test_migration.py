@@ -206,7 +206,7 @@ def test_a_book_that_stopped_before_is_refused_in_one_line(older_book: Book) -> 
     with pytest.raises(CannotMigrate) as refused:
         migrate(older_book.url)
     assert "its last migration is 0007.outbox" in str(refused.value)
-    assert "run `clinic.py migrate` of one that has 0010.overrides_by_time" in str(refused.value)
+    assert "`clinic.py migrate` of a version that has 0010.overrides_by_time" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert older_book.schema() == before
 
