@@ -1,4 +1,4 @@
-"""What the house is made of; each part is built when it is first asked for."""
+"""The parts of a process or command; each is built when it is first needed."""
 
 import datetime
 from functools import cached_property
@@ -69,7 +69,7 @@ class Parts:
 
     @cached_property
     def relay(self) -> Relay:
-        """What publishes the outbox's events."""
+        """The service that publishes the outbox's events."""
         return Relay(self.outbox, self.broker)
 
     @cached_property
@@ -90,7 +90,7 @@ class Parts:
 
     @cached_property
     def consumer(self) -> Consumer:
-        """What records events for analytics."""
+        """The service that records events for analytics."""
         settings = self.settings
         return Consumer(
             self.broker,
@@ -103,7 +103,7 @@ class Parts:
 
     @cached_property
     def api(self) -> list[Route]:
-        """The routes of the HTTP API, which describe themselves, too."""
+        """The routes of the HTTP API and of its description."""
         return [
             *routes(appointments.ENDPOINTS, self.desk),
             *routes(analytics.ENDPOINTS, analytics.Analytics(self.database, self.hours.minutes)),

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def door() -> str:
-    """Return how the clinic was called, so that examples can be copied."""
+    """Return the command that started the clinic, so that examples can be copied."""
     called = {"clinic.py": "python clinic.py", "__main__.py": "python -m clinic"}
     return called.get(Path(sys.argv[0]).name, "clinic")
 
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     )
     for command in COMMANDS:
         added = named.add_parser(command.name, help=command.help, description=command.description)
-        # Flags that stand before the command count as well, unless they stand after it, too.
+        # Flags before the command count as well, unless they are repeated after it.
         command.add_arguments(added)
         added.set_defaults(command=command)
     return found

@@ -13,7 +13,7 @@ log = logging.getLogger("clinic")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take none."""
+    """Add no arguments."""
     del parser
 
 

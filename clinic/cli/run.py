@@ -61,7 +61,7 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     """Run the services of the role and return the exit status.
 
     Raises:
-        Misconfigured: a person has to put something right first.
+        Misconfigured: a person has to correct something first.
     """
     tune_python()
     try:

@@ -39,8 +39,9 @@ MIGRATIONS = INSTALLED if INSTALLED.is_dir() else PACKAGE.with_name("migrations"
 SELECT_APPLIED = "select migration_id from _yoyo_migration"
 DELETE_APPLIED = "delete from _yoyo_migration"
 
-# The schema was written in many steps and then anew as one, WHOLE. A database that has all of STEPS
-# is taken over: it gets those in the folder BEFORE that it lacks, and is then what WHOLE makes.
+# The schema once was many migrations, STEPS, and now is one, WHOLE. A database that has all of
+# STEPS is taken over: it gets the migrations of the folder BEFORE that it lacks, and then has the
+# same schema as WHOLE.
 WHOLE = "0001.clinic"
 STEPS = frozenset(
     {
@@ -170,7 +171,7 @@ def _migrate_sqlite(place: SQLiteFile, *, wait: bool) -> list[str]:
 
 @contextlib.contextmanager
 def _file_lock(path: Path, name: str, *, wait: bool) -> Iterator[None]:
-    """Have the right to migrate, of which the system lets go when a process dies."""
+    """Hold the lock to migrate, which the system releases when the process dies."""
     beside = f"{path.resolve()}.lock"  # beside the real file
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
 
@@ -259,8 +260,8 @@ def _apply(uri: str, name: str, dialect: Dialect) -> list[str]:
     migrations = yoyo.read_migrations(str(MIGRATIONS / dialect))
     steps = yoyo.read_migrations(str(MIGRATIONS / dialect / BEFORE))
     with _sqlite_backend(uri) if dialect is Dialect.SQLITE else yoyo.get_backend(uri) as backend:
-        # We hold the only right to migrate, so a lock that yoyo finds is one that a killed process
-        # left behind; yoyo would wait for it for ever.
+        # We hold the only lock to migrate, so a lock that yoyo finds was left behind by a killed
+        # process; yoyo would wait for it for ever.
         backend.break_lock()
         with backend.lock():
             backend.ensure_internal_schema_updated()

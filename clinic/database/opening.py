@@ -57,7 +57,7 @@ class PostgreSQLServer:
 
     @property
     def yoyo_url(self) -> str:
-        """The URL that yoyo understands: by psycopg 3, and with an end to its patience."""
+        """The URL that yoyo understands: with psycopg 3, and with time-outs."""
         separator = "&" if "?" in self.rest else "?"
         return f"postgresql+psycopg://{self.rest}{separator}{urlencode(PSYCOPG_OPTIONS)}"
 

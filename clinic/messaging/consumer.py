@@ -18,9 +18,9 @@ from clinic.supervisor import Lifecycle, Unavailable
 
 log = logging.getLogger(__name__)
 
-# Events that one transaction records. It takes four turns of the event loop whatever their number,
-# and those are long while bookings come in: with 100 at a time the consumer fell behind at 3,400
-# bookings a second (benchmarks/README.md). With more, one that fails holds up too many others.
+# Events in one transaction. It takes four turns of the event loop whatever their number, and turns
+# are long while bookings come in: with batches of 100 the consumer fell behind at 3,400 bookings a
+# second (benchmarks/README.md). In larger batches, one that fails delays too many others.
 BATCH = 250
 
 Handle = Callable[[Connection, Sequence[Message]], Awaitable[Sequence[Unreadable | None]]]
@@ -78,9 +78,9 @@ class Consumer:
         """Handle messages until asked to stop; a service.
 
         Raises:
-            Unavailable: we cannot work at all. What was in hand goes back, without a death.
+            Unavailable: no message can be handled now. Deliveries in hand go back, without a death.
         """
-        # Nothing is taken from the broker before there is a place to put it.
+        # Take nothing from the broker before the database can store it.
         await self.outbox.database.ping()
         async with self.broker.consuming(BATCH) as receive:
             while not lifecycle.stopping:

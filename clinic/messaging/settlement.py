@@ -8,8 +8,8 @@ async def settle(delivery: Delivery, failure: Exception | None, death_limit: int
     """Bring a delivery to its end; return whether that is the end of its message, too.
 
     Handled: solved. Unreadable: not solved, since no further try can help. Failed: retry, until the
-    message has died ``death_limit`` times; its next failure makes it not solved. That we could not
-    work at all is nobody's failure and never comes here: such a delivery goes back unsettled.
+    message has died ``death_limit`` times; its next failure makes it not solved. An outage is not a
+    failure of the message and never comes here: such a delivery goes back unsettled.
     """
     match failure:
         case None:

@@ -1,6 +1,6 @@
-"""What stands on a RabbitMQ server: queues, exchanges, their arguments, and what headers tell.
+"""Queues and exchanges on a RabbitMQ server, their arguments, and what headers tell.
 
-All of it pure; ``rabbitmq`` does with it what is to be done.
+All of it is pure; the other modules of ``rabbitmq`` talk to the server.
 """
 
 import re
@@ -11,8 +11,8 @@ from typing import Any
 
 from clinic.messaging.broker import MOST_DEATHS
 
-# Longer than any message is given back (by a drain, by a crash) in its life, and more than
-# DEATH_LIMIT can be: RabbitMQ 4 would otherwise drop a message after 20.
+# How often a message may be given back (by a drain, by a crash): more than happens to any message,
+# and more than DEATH_LIMIT can be. By default RabbitMQ 4 drops a message after 20.
 DELIVERY_LIMIT = 1_000_000
 
 # Why a message that failed leaves the main queue.
