@@ -1,4 +1,4 @@
-"""Everything that an endpoint may answer: its own answers, and the refusals that come to all."""
+"""Everything that an endpoint may answer: its own answers, and the refusals that all share."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -46,7 +46,7 @@ EVERYWHERE: tuple[type[Refusal], ...] = (
     Crowded,
     Stopped,
 )
-# No endpoint answers these: a request with them has found none.
+# No endpoint answers these: such a request reaches none.
 NOWHERE: tuple[type[Refusal], ...] = (NoSuchAddress, NoSuchMethod, UnknownMethod)
 
 # What the headers of a refusal say.

@@ -69,11 +69,11 @@ def _spelt(name: bytes) -> str:
 def header(scope: Scope, name: bytes) -> str | None:
     """Return the value of a header that is no list, or None; ``name`` is in lower case.
 
-    Starlette copies them all before it looks, and where there is none it raises an error inside:
-    for three headers that is a twentieth of what booking takes (benchmarks/README.md).
+    Starlette copies all headers before it looks for one, and handles an exception where there is
+    none: for three headers that is a twentieth of a booking's time (benchmarks/README.md).
 
     Raises:
-        RepeatedHeader: it stands in more than one line, and another reader might take another.
+        RepeatedHeader: it is repeated, and another reader might take another one of its values.
     """
     by_name = headers_by_name(scope)
     value = by_name.get(name)
