@@ -150,7 +150,7 @@ async def test_a_server_that_nobody_can_reach_is_an_outage(
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 100, b"N"])
-async def test_what_is_no_postgresql_is_an_outage(answer: bytes) -> None:
+async def test_a_server_that_is_not_postgresql_is_an_outage(answer: bytes) -> None:
     async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer)
         writer.close()

@@ -170,7 +170,7 @@ def test_an_older_book_is_taken_over(older_book: Book, whole_schema: list[str]) 
     assert migrate(older_book.url) == []
 
 
-def test_one_that_has_every_step_is_taken_over_as_it_is(
+def test_a_book_that_has_every_step_is_taken_over_as_it_is(
     empty_book: Book, whole_schema: list[str]
 ) -> None:
     migrate(empty_book.url)
@@ -288,7 +288,7 @@ def test_a_migration_needs_no_folder_for_temporary_files(tmp_path: Path) -> None
         (lambda path: path.mkdir(), "unable to open database file"),
     ],
 )
-def test_a_file_that_is_no_database_is_said_plainly(
+def test_a_file_that_is_not_a_database_is_reported_plainly(
     tmp_path: Path, make: object, says: str
 ) -> None:
     path = tmp_path / "clinic.db"
@@ -298,7 +298,7 @@ def test_a_file_that_is_no_database_is_said_plainly(
         migrate(f"sqlite:///{path}")
 
 
-def test_a_missing_folder_is_said_plainly(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_plainly(tmp_path: Path) -> None:
     with pytest.raises(CannotMigrate, match="Check that its folder exists"):
         migrate(f"sqlite:///{tmp_path}/missing/clinic.db")
 

@@ -172,7 +172,7 @@ async def insert_in(connection: Connection) -> None:
     await connection.fetch_all(INSERT, {"id": "a", "ready_at": utc_now()})
 
 
-async def test_the_server_stops_working_for_one_who_has_left(database: Database) -> None:
+async def test_the_server_stops_working_for_a_client_that_has_left(database: Database) -> None:
     with anyio.move_on_after(0.3):
         await database.look("select pg_sleep(60)")
     sql = "select count(*) as n from pg_stat_activity where query like '%pg_sleep(60)%' and pid <> "
@@ -181,7 +181,9 @@ async def test_the_server_stops_working_for_one_who_has_left(database: Database)
             await anyio.sleep(0.02)
 
 
-async def test_a_server_that_is_down_is_said_at_once(server: Postgres, database: Database) -> None:
+async def test_a_server_that_is_down_is_reported_at_once(
+    server: Postgres, database: Database
+) -> None:
     server.stop()
     began = time.monotonic()
     with pytest.raises(DatabaseUnavailable, match=r"PostgreSQL 127\.0\.0\.1:\d+/postgres"):
@@ -323,7 +325,7 @@ async def test_plans_follow_tables_that_grow(
     assert rows[0]["seq_tup_read"] == 0
 
 
-async def test_what_takes_some_reads_not_all(database: Database) -> None:
+async def test_a_statement_with_a_limit_does_not_read_the_whole_table(database: Database) -> None:
     """A limit is taken for a tenth of all there is: nobody has told PostgreSQL yet."""
     async with database.transaction() as connection:
         for filling in FILLINGS:
@@ -337,7 +339,7 @@ async def test_what_takes_some_reads_not_all(database: Database) -> None:
         await connection.execute("truncate event, outbox, message, idempotency_key, appointment")
 
 
-async def test_plans_serve_again(database: Database) -> None:
+async def test_plans_are_used_again(database: Database) -> None:
     """To plan a booking's statement for each would take as long as to book ten."""
     async with database.transaction() as connection:
         for number in range(10):
@@ -349,7 +351,9 @@ async def test_plans_serve_again(database: Database) -> None:
     assert planned == {"generic_plans": 10, "custom_plans": 0}
 
 
-async def test_whoever_leaves_in_the_middle_of_a_read_costs_no_session(database: Database) -> None:
+async def test_a_client_that_leaves_in_the_middle_of_a_read_costs_no_session(
+    database: Database,
+) -> None:
     async def backend() -> object:
         async with database.snapshot() as connection:
             rows = await connection.fetch_all("select pg_backend_pid() as pid")

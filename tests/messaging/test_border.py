@@ -233,7 +233,7 @@ async def test_a_port_on_which_nobody_listens_is_named(kind: str) -> None:
 
 
 @pytest.mark.parametrize("patience", [0, 1])
-async def test_a_server_without_tls_is_away_for_who_wants_it(
+async def test_a_server_without_tls_is_away_for_a_client_with_tls(
     caplog: pytest.LogCaptureFixture, patience: int
 ) -> None:
     async with nothing_left(caplog), pretending(patience, close) as server:

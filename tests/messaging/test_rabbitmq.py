@@ -248,7 +248,7 @@ async def test_a_cluster_that_forgets_consumers_whose_queue_is_deleted_is_consum
 
 
 @pytest.mark.parametrize("queue_type", list(QueueType))
-async def test_what_was_purged_comes_back(
+async def test_purged_messages_come_back(
     rabbit: Rabbit, vhost: str, database: Database, queue_type: QueueType
 ) -> None:
     del rabbit
@@ -274,7 +274,7 @@ async def test_what_was_purged_comes_back(
         await running.all_recorded()
 
 
-async def test_a_line_that_swallows_everything_is_noticed(
+async def test_a_network_that_swallows_everything_is_noticed(
     server: Rabbit, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A partition: connections stay open, and nothing comes any more."""
@@ -321,13 +321,13 @@ async def test_a_session_that_stored_a_batch_in_part_says_so_and_is_over(vhost: 
             await session.publish([message(6)])
 
 
-async def test_what_fits_no_queue_is_not_stored(vhost: str) -> None:
+async def test_an_unroutable_message_is_not_stored(vhost: str) -> None:
     async with publisher(vhost, "nowhere") as (session, _):
         with pytest.raises(BrokerUnavailable, match="rejected a message"):
             await session.publish([message(number) for number in range(50)])
 
 
-async def test_what_has_no_id_is_not_lost_where_it_fits_no_queue(vhost: str) -> None:
+async def test_an_unroutable_message_without_an_id_is_not_lost(vhost: str) -> None:
     nameless = Message("", "", "", "{}")
     async with RabbitBroker(vhost, topology(QueueType.QUORUM)).publishing() as send:
         await send([nameless])
@@ -360,7 +360,7 @@ async def test_a_channel_that_ends_takes_no_confirmation_for_granted(vhost: str)
                     await channel.exchange_declare("rmx-for-retries", exchange_type="topic")
 
 
-async def test_a_session_keeps_no_account_of_what_is_confirmed(vhost: str) -> None:
+async def test_a_session_forgets_confirmed_messages(vhost: str) -> None:
     async with publisher(vhost, "rmq-for-retries") as (session, channel):
         for start in range(0, 3000, 1000):
             messages = [message(number) for number in range(start, start + 1000)]

@@ -118,7 +118,7 @@ def test_a_migration_by_somebody_else_is_waited_for_on_a_file(tmp_path: Path) ->
             assert clinic.stop() == 0
 
 
-def test_what_a_person_has_to_put_right_ends_the_start_in_one_line(
+def test_a_mistake_that_a_person_has_to_correct_ends_the_start_in_one_line(
     tmp_path: Path, server: Postgres, url: str
 ) -> None:
     server.execute("create role locked login password 's3cret'")
@@ -144,7 +144,7 @@ def test_what_a_person_has_to_put_right_ends_the_start_in_one_line(
     assert "9999.newer" in plain_line(run(tmp_path, DATABASE_URL=url))
 
 
-def test_who_may_not_migrate_can_still_start_on_what_is_up_to_date(
+def test_a_user_who_may_not_migrate_can_start_on_an_up_to_date_schema(
     tmp_path: Path, server: Postgres, url: str
 ) -> None:
     assert run(tmp_path, "migrate", DATABASE_URL=url).returncode == 0
@@ -161,7 +161,7 @@ def test_who_may_not_migrate_can_still_start_on_what_is_up_to_date(
 
 
 @pytest.mark.parametrize("sessions", ["new", "all"])
-def test_a_server_that_could_only_be_read_for_a_while_is_written_to_again_by_itself(
+def test_the_clinic_writes_again_when_a_server_is_no_longer_read_only(
     tmp_path: Path, server: Postgres, url: str, sessions: str
 ) -> None:
     """As after a failover: those who connected meanwhile, or everybody, may only read."""

@@ -90,7 +90,7 @@ def test_a_database_url_is_never_printed(tmp_path: Path) -> None:
     assert "s3cret" not in line
 
 
-def test_a_database_that_is_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "clinic.db").write_text("something else" * 1000)
     assert "clinic.db cannot be used" in plain_line(run(tmp_path))
 

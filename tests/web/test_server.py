@@ -105,7 +105,7 @@ def test_a_body_too_large_by_its_own_word_is_not_read(clinic: ClinicProcess) -> 
     assert b"100 Continue" not in received
 
 
-def test_who_leaves_in_the_middle_disturbs_nobody(clinic: ClinicProcess) -> None:
+def test_a_client_that_leaves_in_the_middle_disturbs_nobody(clinic: ClinicProcess) -> None:
     for sent in (HEAD, HEAD + b"Content-Length: 100\r\n\r\n{", GET):
         with connect(clinic) as connection:
             connection.sendall(sent)
@@ -129,7 +129,7 @@ def test_an_address_stands_as_it_does_in_a_url() -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
-def test_why_an_address_cannot_be_listened_on_is_said(host: str) -> None:
+def test_an_error_says_why_an_address_cannot_be_listened_on(host: str) -> None:
     with pytest.raises(CannotListen, match=f"cannot listen on {host}:8000: [A-Z].*CLINIC_HOST"):
         listen(host, 8000)
 
@@ -146,7 +146,9 @@ def test_all_addresses_are_those_of_both_families(tmp_path: Path) -> None:
 
 @needs_ipv6
 @pytest.mark.parametrize("host", ["::", "::1", "127.0.0.2"])
-def test_the_check_of_the_image_asks_what_is_listened_on(tmp_path: Path, host: str) -> None:
+def test_the_health_check_of_the_image_asks_the_listening_address(
+    tmp_path: Path, host: str
+) -> None:
     _, *check = health_checks()["image"]
     clinic = ClinicProcess(tmp_path, CLINIC_HOST=host)
     settings = {"CLINIC_HOST": host, "CLINIC_PORT": str(clinic.port)}
