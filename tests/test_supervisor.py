@@ -171,7 +171,7 @@ async def test_one_that_says_that_the_process_must_end_is_not_asked_again(
 
 
 async def test_what_ends_the_services_comes_out_as_it_is() -> None:
-    """And in no group of exceptions, in which nobody would find it."""
+    """It is not wrapped in a group of exceptions, in which nobody would look for it."""
 
     async def crashing(_: Lifecycle) -> None:
         raise ValueError

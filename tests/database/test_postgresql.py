@@ -141,7 +141,7 @@ async def pids(database: Database, sessions: int) -> set[int]:
 async def test_sessions_are_kept_after_a_refusal_and_none_after_an_outage(
     database: Database,
 ) -> None:
-    """What was opened in the same world as a session that failed is as bad: read-only, say."""
+    """Sessions that were opened before the same outage are as bad: read-only, for example."""
     before = await pids(database, 3)
     assert await pids(database, 3) == before
     with pytest.raises(StatementRefused):
@@ -200,7 +200,7 @@ async def test_a_frozen_server_holds_nobody_for_ever(server: Postgres, database:
             began = time.monotonic()
             await connection.fetch_all("select 1 as one")
     assert time.monotonic() - began < STATEMENT_SECONDS + 2 * CLOSING_SECONDS + SLACK_SECONDS
-    # Not even a new connection, with no old one to try.
+    # A new connection takes no longer, when there is no old one to try.
     began = time.monotonic()
     with pytest.raises(DatabaseUnavailable):
         await database.ping()
@@ -326,7 +326,7 @@ async def test_plans_follow_tables_that_grow(
 
 
 async def test_a_statement_with_a_limit_does_not_read_the_whole_table(database: Database) -> None:
-    """A limit is taken for a tenth of all there is: nobody has told PostgreSQL yet."""
+    """A generic plan takes the limit for a tenth of the table."""
     async with database.transaction() as connection:
         for filling in FILLINGS:
             await connection.execute(filling)
@@ -340,7 +340,7 @@ async def test_a_statement_with_a_limit_does_not_read_the_whole_table(database: 
 
 
 async def test_plans_are_used_again(database: Database) -> None:
-    """To plan a booking's statement for each would take as long as to book ten."""
+    """Planning the statement for each booking would take as long as ten bookings."""
     async with database.transaction() as connection:
         for number in range(10):
             await connection.fetch_all("select type from event where id = :id", {"id": str(number)})

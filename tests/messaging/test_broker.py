@@ -211,7 +211,7 @@ async def test_publishing_nothing_is_no_error(broker: Broker) -> None:
 
 
 async def test_messages_of_a_process_that_dies_come_back_without_a_death(tried: Tried) -> None:
-    """So does the one that it had solved, for it did not receive again."""
+    """The message that it had solved comes back as well, because it did not receive again."""
     await publish(tried.broker, 1, 2, 3)
     await tried.die(3)
     async with tried.broker.consuming(10) as receive:
@@ -224,7 +224,7 @@ async def test_messages_of_a_process_that_dies_come_back_without_a_death(tried: 
 
 
 async def test_a_broker_that_goes_away_says_so_and_loses_nothing(tried: Tried) -> None:
-    """On SQLite it takes five seconds, for which a statement waits for another's lock."""
+    """On SQLite it takes five seconds: for so long a statement waits for another's lock."""
     await publish(tried.broker, 1)
 
     async def fails(act: Callable[[], Awaitable[object]]) -> None:

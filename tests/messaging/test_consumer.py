@@ -155,7 +155,7 @@ async def test_rehearsed_failures_go_the_way_of_real_ones(
 async def test_failing_messages_are_found_by_halving(
     broker: Broker, outbox: Outbox, database: Database
 ) -> None:
-    """One transaction for each neighbour would hold up those who come after them."""
+    """One transaction for each neighbour would delay the messages after them."""
     handled = Handled({"id-100": ValueError()})
     await publish(broker, *range(BATCH))
     consumer = Consumer(broker, outbox, handled, all_of_ours, death_limit=0)
@@ -265,7 +265,7 @@ async def test_an_event_that_is_set_aside_is_closed_and_garbage_closes_nothing(
 async def test_an_event_whose_delivery_failed_stays_open(
     broker: Broker, outbox: Outbox, database: Database
 ) -> None:
-    """Its message may be lost on its way round, and is published again then."""
+    """If its message is lost on its way round, the event is published again."""
     (failed,) = await log_events(database, outbox, 1)
     await hand_over(broker, [failed])
 

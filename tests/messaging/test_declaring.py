@@ -1,4 +1,4 @@
-"""What is to stand on a RabbitMQ server: declared, looked at, and declared again."""
+"""Queues, exchanges and bindings on a RabbitMQ server: declared, checked, and declared again."""
 
 import logging
 import time
@@ -143,7 +143,7 @@ async def look(hand_over: Publish) -> None:
 async def test_a_piece_that_cannot_be_declared_again_ends_the_session_and_is_named(
     rabbit: Rabbit, vhost: str
 ) -> None:
-    """So the relay is down, and events wait, until an administrator has declared it again."""
+    """The relay then is down, and events wait, until an administrator has declared it again."""
     await publish(RabbitBroker(vhost, topology(QueueType.QUORUM)), 1)
     url = rabbit.create_user("looks", vhost.rsplit("/", 1)[1], "^$", ".*", ".*")
     async with RabbitBroker(url, topology(QueueType.QUORUM)).publishing() as hand_over:

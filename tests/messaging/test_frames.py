@@ -70,7 +70,7 @@ def receiver(stream: asyncio.StreamReader, incoming: Incoming | None = None) -> 
     ],
 )
 def test_pamqp_fails_over_what_a_publisher_may_send(frame: bytes) -> None:
-    """Should it come to decode all of this, ``Frames`` is of no more use."""
+    """If pamqp ever decodes all of this, ``Frames`` is no longer needed."""
     with pytest.raises((ValueError, RecursionError, PAMQPException)):
         unmarshal(frame)
 

@@ -68,7 +68,7 @@ def test_no_body_stops_the_consumer(attacked: Attacked) -> None:
     attacked.unharmed()
 
 
-# What nobody can ever record, if it were in the log; a stranger's is not even looked for there.
+# Events that could never be recorded, even if they were in the log.
 @pytest.mark.parametrize(
     "change",
     [

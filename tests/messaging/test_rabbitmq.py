@@ -94,7 +94,7 @@ def alarm(server: Rabbit) -> Callable[[], None]:
     return stack.close
 
 
-# Each with the time within which it is noticed, as the README has it; 0 is "at once".
+# Each with the seconds within which it is noticed, as the README has them; 0 is "at once".
 FAULTS = [
     (kill, 0),
     (stop_app, 0),
@@ -190,7 +190,7 @@ async def test_a_consumer_that_is_forgotten_without_a_word_consumes_anew(
 async def test_a_consumer_that_waits_for_long_misses_nothing(
     vhost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It consumes anew all the time, while messages come."""
+    """It consumes anew all the time while messages arrive."""
     monkeypatch.setattr(consuming, "SILENCE_SECONDS", 0.002)
     broker = RabbitBroker(vhost, topology(QueueType.QUORUM))
     received: list[str] = []
@@ -228,7 +228,7 @@ def cluster() -> Iterator[list[Rabbit]]:
 async def test_a_cluster_that_forgets_consumers_whose_queue_is_deleted_is_consumed_from(
     cluster: list[Rabbit], database: Database
 ) -> None:
-    """It does so one time in four when it is at work, and another node than the leader is asked."""
+    """A busy cluster forgets them one time in four, if another node than the leader is asked."""
     brokers = [RabbitBroker(node.url, topology(QueueType.QUORUM)) for node in cluster]
     async with (
         line(database, brokers[0], again_after=2) as running,
@@ -308,7 +308,7 @@ async def publisher(vhost: str, queue: str) -> AsyncIterator[tuple[Publisher, Ch
 
 
 async def test_a_session_that_stored_a_batch_in_part_says_so_and_is_over(vhost: str) -> None:
-    """So a broker that blocks amid a batch is noticed as soon as one that blocks before."""
+    """A broker that blocks amid a batch is thus noticed as soon as one that blocks before it."""
     async with publisher(vhost, "small") as (session, channel):
         full: dict[str, Any] = {"x-max-length": 2, "x-overflow": "reject-publish"}
         await channel.queue_declare("small", arguments=full)

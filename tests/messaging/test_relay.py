@@ -130,10 +130,10 @@ async def test_an_event_closed_in_time_is_not_marked(
 async def test_an_idle_relay_marks_all_it_has_published_before_its_hold_ends(
     database: Database, broker: EmbeddedBroker
 ) -> None:
-    """Or it would be published again."""
+    """Otherwise the events would be published again."""
     outbox = Outbox(database, AGAIN_AFTER, hold=timedelta(seconds=20))
     await append(outbox, *range(500))
-    # With a batch a poll it would take 50 s.
+    # With one batch for each poll it would take 50 s.
     pace = Pace(batch=10, poll_seconds=1.0, mark_after_seconds=0.5)
     async with relaying(Relay(outbox, broker, pace)):
         with anyio.fail_after(SLACK_SECONDS + 20):
@@ -185,7 +185,7 @@ async def test_two_relays_publish_each_event_once(
 
 
 class Unsteady:
-    """A broker on a real one's shoulders, over a line that fails when the test says so."""
+    """A real broker, over a connection that fails when the test says so."""
 
     def __init__(self, broker: EmbeddedBroker, fails: Callable[[int], bool]) -> None:
         self._broker = broker
@@ -223,7 +223,7 @@ async def test_events_that_the_broker_did_not_store_are_published_again_at_once(
 async def test_other_relays_publish_at_once_what_a_failed_one_held(
     database: Database, broker: EmbeddedBroker
 ) -> None:
-    """What it had in hand, what waited in memory, and what is written while it fails."""
+    """Events that it had in hand, that waited in memory, and that are written while it fails."""
     outbox = Outbox(database, AGAIN_AFTER, hold=timedelta(minutes=5))
     await append(outbox, *range(50))
     failing = Relay(outbox, Unsteady(broker, lambda _calls: True), Pace(batch=10))
@@ -239,7 +239,7 @@ async def test_other_relays_publish_at_once_what_a_failed_one_held(
 async def test_events_are_released_once_the_database_answers(
     database_url: str, database: Database, broker: EmbeddedBroker
 ) -> None:
-    """Database and broker have gone at the same time, and only the database comes back."""
+    """Database and broker go away at the same time, and only the database comes back."""
     with through_proxy(database_url) as (url, proxy):
 
         def fails(calls: int) -> bool:

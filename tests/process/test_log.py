@@ -74,7 +74,7 @@ def test_a_log_that_nobody_reads_stops_nobody(tmp_path: Path) -> None:
 
 
 def test_a_closed_standard_error_harms_nobody(tmp_path: Path) -> None:
-    """Or the database would get its number, and the log would be written into it."""
+    """Otherwise the database's file would get its number, and the log would be written into it."""
     done = subprocess.run(
         ["sh", "-c", f"exec {sys.executable} {ROOT / 'clinic.py'} migrate 0<&- 1>&- 2>&-"],
         cwd=tmp_path,

@@ -175,7 +175,7 @@ def test_a_database_that_is_restarted_costs_503_for_requests_in_flight_and_nothi
                 work.result()
         confirmed = statuses.count(201)
         booked = len(clinic.http.get("/appointment").json())
-        # Of a commit that was not answered nobody knows.
+        # A booking that was answered 503 may have been committed.
         assert confirmed <= booked <= confirmed + statuses.count(503)
         until(lambda: clinic.totals()["booked"] >= booked)
         assert clinic.totals() == {"booked": booked}

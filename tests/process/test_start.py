@@ -143,7 +143,7 @@ def test_every_role_tells_of_its_health(tmp_path: Path, role: str) -> None:
         assert clinic.http.get("/health/live").json() == {"status": "live"}
 
         def all_up() -> bool:
-            # It is ready before that already: without the relay, say, it can book.
+            # It is ready before all parts are up: it can book without the relay, for example.
             ready = clinic.http.get("/health/ready").json()
             assert ready["status"] in ("ready", "degraded")
             return ready["status"] == "ready" and set(ready["parts"].values()) == {"up"}

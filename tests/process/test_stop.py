@@ -27,7 +27,7 @@ def test_a_signal_stops_in_order(tmp_path: Path, number: signal.Signals) -> None
 
 
 def test_what_was_booked_is_published_before_the_end(tmp_path: Path) -> None:
-    """Or it would wait for its hold to end, and the next start for it."""
+    """Otherwise the event would not be published before the next start, after its hold."""
     with running(tmp_path, "--role", "api") as clinic:
         assert all(clinic.book(number).status_code == 201 for number in range(20))
         assert clinic.stop() == 0

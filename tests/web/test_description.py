@@ -131,7 +131,7 @@ def schemas_in(found: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_the_schemas_are_ones_that_generators_of_clients_read() -> None:
-    """They drop an object's fields if it has alternatives, and what is of several types at once."""
+    """Generators drop the fields of an object with alternatives, and values of several types."""
     components = document()["components"]["schemas"]
     for schema in schemas_in([document()["paths"], components]):
         assert not ("properties" in schema and {"anyOf", "oneOf", "allOf"} & schema.keys()), schema

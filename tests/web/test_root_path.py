@@ -70,7 +70,7 @@ def test_the_description_leads_to_where_the_proxy_serves(below: httpx.Client) ->
 
 
 def test_no_client_can_choose_the_path(clinic: ClinicProcess) -> None:
-    """Nobody is trusted with X-Forwarded-*, so nothing depends on it."""
+    """The clinic trusts nobody's X-Forwarded-*, so no answer depends on it."""
     answer = clinic.http.post(
         "/appointment",
         json=booking(1),
@@ -100,7 +100,7 @@ def test_a_malformed_path_is_refused(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["/docs", "/appointment", "/health/", "/appointment/clinic"])
 def test_a_path_of_the_clinic_itself_is_refused(value: str) -> None:
-    """Nobody could tell whether the proxy has taken it away already."""
+    """The clinic could not tell whether the proxy has removed the path already."""
     with pytest.raises(BadSetting, match=r"^CLINIC_ROOT_PATH: must not begin with a path of "):
         check(read_settings({"CLINIC_ROOT_PATH": value}))
 

@@ -177,7 +177,7 @@ def test_a_response_has_a_date_that_uvicorn_keeps() -> None:
 
 
 def test_a_stop_ends_the_requests_that_outlast_it() -> None:
-    """With an answer, as everything ends that is refused; uvicorn cancels them."""
+    """uvicorn cancels them, and they end with an answer, as every refused request does."""
     stage = Stage()
     with served(stage.app(), grace_seconds=2) as server, server.connect() as connection:
         connection.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")

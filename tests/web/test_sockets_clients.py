@@ -197,7 +197,7 @@ def test_a_client_that_takes_its_time_gets_all_of_it(server: Served) -> None:
 def test_a_client_that_sends_much_and_reads_nothing_is_not_answered_for_ever(
     server: Served, stage: Stage
 ) -> None:
-    """What the systems on both sides hold is megabytes; what we hold is one answer."""
+    """The systems on both sides buffer megabytes; the clinic buffers one answer."""
     with server.connect(receive_bytes=4096) as connection:
         connection.setblocking(False)
         request = get(b"A: " + b"a" * 8000)
@@ -337,7 +337,7 @@ def test_a_stop_ends_idle_connections_at_once(stage: Stage) -> None:
 
 
 def test_an_answer_in_the_system_s_buffers_must_be_taken_as_well(server: Served) -> None:
-    """It fits into what our system holds for us, and more of it than the client's system takes."""
+    """The answer fits into our system's buffers, but not into those of the client's system."""
     with server.connect(receive_bytes=4096) as connection:
         connection.sendall(get(line=b"GET /medium HTTP/1.1"))
         began = time.monotonic()

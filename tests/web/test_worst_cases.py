@@ -187,7 +187,8 @@ def test_no_field_holds_up_the_others(clinic: ClinicProcess, field: str) -> None
     def requests() -> Iterator[tuple[str, bytes]]:
         for method, path in (("POST", "/appointment"), ("PATCH", "/appointment/1")):
             for text in TEXTS:
-                # As long as there is room for, as texts that are composed may be, and as may be.
+                # As long as the body has room for, and as the longest name before and after it is
+                # composed.
                 for most in (SIZE - 300, 4 * 200 * 2, 200):
                     for ascii_only in (False, True):
                         value = json.dumps(sized(text, most), ensure_ascii=ascii_only)
