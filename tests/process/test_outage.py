@@ -164,7 +164,7 @@ def test_a_user_who_may_not_migrate_can_start_on_an_up_to_date_schema(
 def test_the_clinic_writes_again_when_a_server_is_no_longer_read_only(
     tmp_path: Path, server: Postgres, url: str, sessions: str
 ) -> None:
-    """As after a failover: those who connected meanwhile, or everybody, may only read."""
+    """As after a failover: sessions that were opened meanwhile, or all, can only read."""
     what = "database outage" if sessions == "new" else "system"
     with (
         running(tmp_path, "--role", "api", DATABASE_URL=url) as api,
@@ -178,7 +178,7 @@ def test_the_clinic_writes_again_when_a_server_is_no_longer_read_only(
         until(lambda: api.book(1).status_code == 503)
         until(lambda: status(consumer, "/health/ready") == 503)
         assert api.http.get("/health/ready").json()["parts"]["database"] == "down"
-        # Reading goes on, and leaves sessions behind in which nothing can be written.
+        # Reads go on, and leave read-only sessions behind.
         for _ in range(5):
             assert status(api, "/appointment") == 200
         with psycopg.connect(url, autocommit=True) as connection:

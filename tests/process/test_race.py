@@ -273,7 +273,7 @@ class Crowd:
         return found
 
     def unanswered(self) -> set[tuple[object, ...]]:
-        """Return the bookings of which nobody knows."""
+        """Return the bookings whose outcome is unknown."""
         return {
             (body["patient_name"], body["office_number"], body["date_time"])
             for body, answer in self.answers

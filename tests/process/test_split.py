@@ -250,7 +250,7 @@ def test_a_consumer_without_its_database_is_one_line_in_the_log(
         own_postgres.kill()
         time.sleep(4)
         own_postgres.start()
-        # 200 if it was booked and only its answer did not make it.
+        # 200 if it was booked and only its answer was lost.
         until(lambda: api.book(770_002).status_code in (200, 201))
         until(lambda: api.totals()["booked"] > before)
         assert consumer.log.count("consumer: working again") <= 2

@@ -1,4 +1,4 @@
-"""Starting: what stands in the way is said in one plain line."""
+"""Starting: one plain line says why the clinic cannot start."""
 
 import socket
 import sqlite3
@@ -28,7 +28,7 @@ def run(folder: Path, *arguments: str, **environment: object) -> subprocess.Comp
 
 
 def plain_line(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the one line that a failed start says."""
+    """Return the one line that a failed start prints."""
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()

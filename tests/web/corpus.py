@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-# Whatever is taken for a request beside the one that was meant is found out by its path.
+# If anything but the request itself is taken for a request, its path shows it.
 SMUGGLED = b"DELETE /echo HTTP/1.1\r\nHost: a\r\n\r\n"
 
 

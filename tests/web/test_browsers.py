@@ -81,7 +81,7 @@ def test_the_page_of_another_site_changes_nothing(
         {"Host": "localhost:80", "Origin": "http://localhost"},
         {"Host": "localhost:443", "Origin": "https://localhost"},
         {"Host": "[::1]:8000", "Origin": "http://[0:0::1]:8000"},
-        # A proxy put another name into Host; the browser knows better what is the same.
+        # A proxy put another name into Host; the browser knows better which origin is the same.
         {"Sec-Fetch-Site": "same-origin", "Origin": "https://clinic.example"},
     ],
     ids=str,
@@ -161,7 +161,7 @@ def test_health_is_told_under_any_name(clinic: ClinicProcess, path: str) -> None
 
 @pytest.fixture(scope="module")
 def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClinicProcess]:
-    """A clinic that was told by which names it is asked."""
+    """A clinic with CLINIC_HOSTS set."""
     folder = tmp_path_factory.mktemp("named")
     hosts = "Clinic.example, 10.0.0.5,2001:db8::5,127.0.0.1,клиника.рф"
     with running(folder, CLINIC_HOSTS=hosts) as process:

@@ -64,7 +64,7 @@ def test_the_document_is_openapi_3_1(clinic: ClinicProcess) -> None:
 
 
 def test_each_endpoint_is_served_with_and_without_a_final_slash(clinic: ClinicProcess) -> None:
-    """An unknown method is answered with those that there are."""
+    """An unknown method is answered with the methods that the path has."""
     for path, operations in document()["paths"].items():
         for slash in ("", "/"):
             answer = clinic.http.request("TRACE", path.replace("{id}", "1") + slash)
@@ -218,7 +218,7 @@ async def test_a_failure_is_answered_as_its_example_says(
 
 
 async def test_each_method_on_a_path_has_its_own_handler(anyio_backend: str) -> None:
-    """HEAD has that of GET, and all are given the part that their feature is made of."""
+    """HEAD has the handler of GET, and all handlers are given their feature's part."""
     assert anyio_backend
 
     def endpoint(method: str, *, expensive: bool = False) -> Endpoint[str]:

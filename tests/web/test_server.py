@@ -77,7 +77,7 @@ async def test_a_head_does_not_wait_for_a_body_that_is_long_in_coming() -> None:
 
 
 def test_no_answer_waits_for_an_acknowledgement_of_its_head() -> None:
-    """Which clients delay by 40 ms."""
+    """Clients delay an acknowledgement by 40 ms."""
     with (
         listen("127.0.0.1", 0) as listener,
         socket.create_connection(listener.getsockname()),
@@ -167,7 +167,7 @@ def is_listened_on(host: str, port: int) -> bool:
     return True
 
 
-# What we stand on in uvicorn
+# Behaviour of uvicorn that we rely on
 
 
 def test_a_response_has_a_date_that_uvicorn_keeps() -> None:

@@ -288,7 +288,7 @@ def test_a_stop_lets_a_client_take_the_answer_in_hand(stage: Stage) -> None:
     "rest", [b"zz\r\n", b"1\r\na", b""], ids=["malformed", "cut off", "missing"]
 )
 def test_a_request_that_is_answered_is_not_answered_again(server: Served, rest: bytes) -> None:
-    """The rest of its body may be as wrong as it likes: who waits for another answer would err."""
+    """However wrong the rest of its body is: the client would take a second answer for the next."""
     with server.connect() as connection:
         connection.sendall(post(CHUNKED, line=b"POST /early HTTP/1.1"))
         (answer,) = answers(connection.recv(65536))
@@ -299,7 +299,7 @@ def test_a_request_that_is_answered_is_not_answered_again(server: Served, rest: 
 
 
 def test_a_stop_answers_requests_that_are_under_way(stage: Stage) -> None:
-    """A proxy does not send a POST again, when its connection is closed instead of an answer."""
+    """A proxy does not send a POST again if its connection is closed without an answer."""
     with (
         served(stage.app(), grace_seconds=30, last_call_seconds=2) as server,
         server.connect() as kept,

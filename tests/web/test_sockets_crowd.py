@@ -155,7 +155,7 @@ def test_clients_that_do_not_take_their_answers_make_room(server: Served) -> Non
 
 
 def test_a_client_that_finds_no_place_waits_for_one(server: Served, stage: Stage) -> None:
-    """Rather than to be accepted only to be refused."""
+    """It waits in the system's queue, and is not accepted only to be refused."""
     stage.open.set()
     crowd = connect(server, 5 * CONNECTIONS)
     for connection in crowd:
@@ -209,7 +209,7 @@ def test_the_first_is_told_at_once_and_the_rest_once_a_minute(
 
 
 def with_open_files(count: int) -> list[str]:
-    """Return a command that starts another one, which the system allows so many open files."""
+    """Return a command that starts another one with a limit on its open files."""
     return ["sh", "-c", f'ulimit -n {count}; exec "$@"', "sh"]
 
 

@@ -18,7 +18,7 @@ from tests.web.serving import Served, Stage, answers, closes_within, served, unt
 RECEIVE_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 0.5
 SENDS_SECONDS = 4 * RECEIVE_SECONDS
-"""How long clients go on that nobody stops."""
+"""How long a client goes on sending if nobody stops it."""
 LONG = post(b"Content-Length: 60000")
 
 
