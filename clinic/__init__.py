@@ -1,6 +1,6 @@
 """An appointment book for clinics: it never double-books, and counts each event once.
 
-The way of a booking, in which order the code can be read as well::
+The way of a booking; the code can be read in the same order::
 
     HTTP ── validate ── book ──┐ one transaction for many: appointments and their events
                                ▼
@@ -21,7 +21,7 @@ The floors; each imports only from those below it (import-linter checks that)::
     database       open, migrate, transactions; the one place that knows each dialect
     signals        SIGTERM and Ctrl-C stop the services
     supervisor     keeps services running       | settings     the environment, read once
-    logs           a log that blocks nobody     | addresses    URLs that could be misread
+    logs           a log that blocks nobody    | addresses    URLs that could be misread
 
 Only ``cli``, ``roles`` and ``parts`` see the settings; the floors below are given plain values.
 

@@ -171,7 +171,7 @@ class Settings(BaseSettings):
         "CLINIC_KEEP_ALIVE_SECONDS", 75.0
     )
     log_level: LogLevel = setting("CLINIC_LOG_LEVEL", LogLevel.INFO)
-    # Or pydantic-settings would read it as JSON, as it does whatever has several parts.
+    # NoDecode for the same reason.
     hours: Annotated[tuple[int, int], NoDecode, BeforeValidator(read_hours)] = setting(
         "CLINIC_HOURS", (8 * 60, 20 * 60)
     )

@@ -106,7 +106,7 @@ class Service:
 
 @dataclass
 class Stop:
-    """A request to stop, which interrupts whoever is only waiting."""
+    """A request to stop, which interrupts services that are only waiting."""
 
     requested: bool = False
     event: asyncio.Event = field(default_factory=asyncio.Event)
@@ -241,7 +241,7 @@ async def _run_once(service: Service, lifecycle: Lifecycle) -> Exception | None:
     try:
         await service.run(lifecycle)
     except asyncio.CancelledError:
-        # aiormq raises a bare CancelledError into whoever waits for a broker that went silent
+        # aiormq raises a bare CancelledError in tasks that wait for a broker that went silent
         # (docs/libraries.md). Only a task that really is being cancelled counts its cancellations.
         task = asyncio.current_task()
         if task is None or task.cancelling():

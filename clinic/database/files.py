@@ -24,8 +24,8 @@ UNKNOWN: Identity = (-1, -1)
 class DatabaseFiles:
     """Which files were opened: the database, the log of what was committed, and its index.
 
-    SQLite goes on with a file that somebody has deleted or replaced, and nobody ever finds again
-    what it writes there: https://sqlite.org/howtocorrupt.html, section 4.
+    SQLite goes on writing to a file that was deleted or replaced, and those writes are lost:
+    https://sqlite.org/howtocorrupt.html, section 4.
     """
 
     def __init__(self, path: Path) -> None:

@@ -124,7 +124,7 @@ class SQLite:
                 else:
                     await self._discard(session)
             if writing:
-                # What was committed into a file that nobody will find again must not be confirmed.
+                # A commit into a file that was deleted or replaced must not be confirmed.
                 self.check()
 
     @contextlib.asynccontextmanager

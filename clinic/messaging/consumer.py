@@ -29,7 +29,7 @@ Handle = Callable[[Connection, Sequence[Message]], Awaitable[Sequence[Unreadable
 Return for each message, in order, None if it was handled, or why it never can be.
 
 Raises:
-    Unavailable: none can be handled now; nobody's fault.
+    Unavailable: none can be handled now, through no fault of theirs.
     Exception: handling failed, because of one of them or of all.
 """
 
@@ -42,7 +42,7 @@ class Standing(Enum):
     OPEN = auto()
     """It is the event that the log has under its id, which was never handled."""
     FOREIGN = auto()
-    """It is no event of the log's, whatever id it bears."""
+    """It is not an event of the log, whatever its id."""
 
 
 Recognise = Callable[[Connection, Sequence[Message]], Awaitable[Sequence[Standing]]]

@@ -1,7 +1,7 @@
 """HTTP as a service.
 
 ========================  ========================================================================
-``endpoints.py``          the endpoint, of which each feature has a table; routes made of these
+``endpoints.py``          what an endpoint is; routes made from the features' tables of endpoints
 ``refusals.py``           refusals, which clients get as problem details (RFC 9457)
 ``problems.py``           exceptions answered as problem details
 ``headers.py``            read headers, each as one value or as a list

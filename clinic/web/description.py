@@ -91,7 +91,7 @@ def schema_name(refusal: type[Refusal]) -> str:
 
 
 def _merged(answers: Sequence[Answer], root_path: str) -> Answer:
-    """Return one answer that may be whatever the given ones, of one status, may be."""
+    """Return one answer that stands for all given ones, which have the same status."""
     return Answer(
         status=answers[0].status,
         text=" ".join(answer.text for answer in answers),

@@ -28,7 +28,7 @@ class Permission(StrEnum):
     """What a client must be allowed to do."""
 
     OPEN = "open"
-    """Nothing: whoever asks is answered."""
+    """Nothing: every client is answered."""
 
 
 @dataclass(frozen=True, kw_only=True)

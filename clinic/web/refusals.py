@@ -14,7 +14,7 @@ RETRY_AFTER_SECONDS = 2
 LATER = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 CLOSES = {"Connection": "close"}
 
-# Pydantic's words are for programmers; these are for whoever filled in the field.
+# Pydantic's texts are for programmers; these are for the person who filled in the field.
 WORDS = {
     "missing": "is required",
     "string_type": "must be text",

@@ -13,8 +13,8 @@
 ========================  ========================================================================
 
 Each session has connections of its own. Every wait for the broker has a deadline, since aiormq has
-none, and whatever it raises becomes ``BrokerUnavailable``: the service ends with that, and is
-started again by its supervisor until the broker is back.
+none, and every error of aiormq becomes ``BrokerUnavailable``: the service ends with that, and its
+supervisor starts it again until the broker is back.
 
 A broker that went silent is noticed within 20 s (``address.HEARTBEAT_SECONDS``), one that does not
 confirm after ``PUBLISH_SECONDS`` and ``FAREWELL_SECONDS``, everything else at once.

@@ -136,7 +136,7 @@ def step(seconds: float = STEP_SECONDS) -> Iterator[None]:
 
 @contextlib.contextmanager
 def as_unavailable(what: str) -> Iterator[None]:
-    """Turn whatever comes out of aiormq into ``BrokerUnavailable``.
+    """Turn every error of aiormq into ``BrokerUnavailable``.
 
     Put it around calls of aiormq and nothing else, because it takes every error for the broker's
     fault. When a connection ends or an answer makes no sense, aiormq raises not only its own errors
@@ -149,8 +149,8 @@ def as_unavailable(what: str) -> Iterator[None]:
     try:
         yield
     except asyncio.CancelledError as error:
-        # What aiormq raises into whoever waits when the server goes silent; a task that is really
-        # being cancelled counts it (docs/libraries.md).
+        # aiormq raises this in tasks that wait when the server goes silent; only a task that is
+        # really being cancelled counts it (docs/libraries.md).
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
@@ -162,7 +162,7 @@ def as_unavailable(what: str) -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """Return what an error of aiormq's means, in words for whoever runs the clinic."""
+    """Return what an error of aiormq means, for the people who run the clinic."""
     match error:
         case ChannelAccessRefused():
             words = explain_refusal(str(error))

@@ -177,7 +177,7 @@ class Crowd:
         self.tally.tell()
 
     async def last_call(self) -> None:
-        """Let whoever is here send one more request, if it comes at once.
+        """Let every client that is connected send one more request, if it comes at once.
 
         It may be under way already. A proxy that finds its connection closed does not know what has
         become of a POST; it does not send it to another clinic, but answers 502.
@@ -190,7 +190,7 @@ class Crowd:
             await asyncio.sleep(self.limits.last_call_seconds)
 
     async def disperse(self) -> None:
-        """Close whatever is left, once those have answered whose requests were cancelled.
+        """Close the connections that are left, once cancelled requests have been answered.
 
         An event loop must not end with an open connection.
         """

@@ -61,7 +61,7 @@ class Incoming:
         return head
 
     def _judge_start(self) -> None:
-        """Judge what has arrived of a head, so that nobody waits for the end of what is none.
+        """Judge the part of a head that has arrived, so that other bytes are refused at once.
 
         Many programs send a byte at a time. Each is looked at once or twice, not each time again.
         """
