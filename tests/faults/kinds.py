@@ -79,7 +79,7 @@ def kill(places: list[Place]) -> End:
 def stop(world: World, place: Place) -> End:
     """Stop a process in order: it does so in time, or says what another fault keeps it from."""
     status = place.stop()
-    if status and "Stopping took longer" not in place.clinic.log:
+    if status and "The stop took longer" not in place.clinic.log:
         words = place.clinic.log[-600:]
         world.ended_badly.append(f"{place.role} stopped with status {status}: {words}")
     return place.start

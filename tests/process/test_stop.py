@@ -71,7 +71,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     with running(tmp_path, CLINIC_GRACE_SECONDS=60) as clinic:
         connection, _ = half_a_booking(clinic.port)
         clinic.signal(signal.SIGTERM)
-        until(lambda: "finishing what is in hand" in clinic.log)
+        until(lambda: "finishing the work in hand" in clinic.log)
         clinic.signal(signal.SIGTERM)
         assert clinic.wait(SLACK_SECONDS) == 128 + signal.SIGTERM
         connection.close()
