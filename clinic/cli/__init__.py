@@ -28,10 +28,11 @@ clinic.db in the working directory.
   {door} --role consumer --port 8002      analytics only; its health on port 8002
   {door} migrate --help                   what a command does, and what it takes
 
-SIGTERM or Ctrl-C finishes what is in hand and stops; a second signal stops at once. The exit status
-is 0 after an orderly stop or a command that succeeded; 1 when a service kept failing or did not
-stop in time, or the database file was deleted or replaced; 2 when something has to be corrected
-before the clinic can start. If the database or the broker is away, the clinic waits for it.
+SIGTERM or Ctrl-C finishes the work in hand and stops; a second signal stops at once.
+The exit status is 0 after an orderly stop or a command that succeeded; 1 when a service kept
+failing or did not stop in time, or the database file was deleted or replaced; 2 when something has
+to be corrected before the clinic can start. If the database or the broker is away, the clinic waits
+for it.
 """
 
 

@@ -70,7 +70,7 @@ def test_a_log_that_nobody_reads_stops_nobody(tmp_path: Path) -> None:
         assert process.wait(PATIENCE_SECONDS) == 0
         assert time.monotonic() - began < 2 * SLACK_SECONDS
         assert process.stderr
-        assert b"finishing what is in hand" not in process.stderr.read()  # it was full long before
+        assert b"finishing the work in hand" not in process.stderr.read()  # it was full long before
 
 
 def test_a_closed_standard_error_harms_nobody(tmp_path: Path) -> None:
