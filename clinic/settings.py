@@ -152,7 +152,7 @@ Host = Annotated[Text, AfterValidator(check_host)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 QueueName = Annotated[Text, AfterValidator(check_queue_name)]
-# Nobody means more, and with all retries and doublings it still is a date that there is.
+# One year: with all doublings (outbox.MOST_DOUBLINGS) the result is still a valid date.
 LONGEST_REPUBLISH_SECONDS = 365 * 24 * 3600.0
 
 
@@ -185,7 +185,7 @@ class Settings(BaseSettings):
         "CLINIC_KEEP_ALIVE_SECONDS", 75.0
     )
     log_level: LogLevel = setting("CLINIC_LOG_LEVEL", LogLevel.INFO)
-    # Or pydantic-settings would read it as JSON, as it does whatever has several parts.
+    # NoDecode, as for `hosts`.
     hours: Annotated[tuple[int, int], NoDecode, BeforeValidator(read_hours)] = setting(
         "CLINIC_HOURS", (8 * 60, 20 * 60)
     )
@@ -284,10 +284,10 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         raise BadSetting(f"{ENV_FILE} cannot be read: {error}") from error
     for name in names_in_file:
-        # Other programs may keep settings of theirs in the same file; a near miss is no other's.
+        # Other programs may keep settings in the same file, but a name close to ours is misspelt.
         close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.85)
         if close and name.upper() != close[0]:
-            raise BadSetting(f"{name} in {ENV_FILE} is no setting; did you mean {close[0]}?")
+            raise BadSetting(f"{name} in {ENV_FILE} is not a setting; did you mean {close[0]}?")
     try:
         settings = Settings(**flags)
     except ValidationError as error:

@@ -19,7 +19,7 @@ NAMES = [name for name, _ in LINES]
 NO_HOST = ("db/clinic", "clinic@db", "d b", "a\nb")
 NO_TEXT = ("a\nb", "a\tb", "a\x7f")
 NO_QUEUE = (*NO_TEXT, "q" * 256, "ё" * 128)
-# For each setting what it cannot be; for every number, these as well.
+# Values that no numeric setting can have.
 NO_NUMBER = ("inf", "-inf", "nan", "1e15", "1e400", "0x10", "-1", "9" * 400, "ten", "1 2", "1,5")
 NO_WHOLE_NUMBER = (*NO_NUMBER, "1.5")
 WRONG: dict[str, tuple[str, ...]] = {

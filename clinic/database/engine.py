@@ -35,7 +35,7 @@ class DatabaseUnavailable(Unavailable):
 
 
 class LostRace(DatabaseUnavailable):
-    """Another transaction came first; the same one again may well succeed."""
+    """Another transaction won a conflict with this one; trying again may well succeed."""
 
 
 class NoAnswer(DatabaseUnavailable):
@@ -62,8 +62,7 @@ class StatementRefused(Exception):
     """The database refused a statement.
 
     The driver's own message may quote the values of a row (docs/libraries.md), and those may be a
-    patient's, so only what names no value is kept: the kind of error, and the ``constraint`` if it
-    was one.
+    patient's. So only the kind of error is kept, and the name of the ``constraint``, if any.
     """
 
     def __init__(self, kind: str, constraint: str = "") -> None:
@@ -97,8 +96,8 @@ class Complaints:
 class Session:
     """A connection to the database, which serves one transaction after the other.
 
-    ``sound`` is false once anything has failed on it but a statement that was refused: the engine
-    throws such a session away, for it may be read-only, cut or mute from then on.
+    ``sound`` is false once anything but a refused statement has failed on it. The engine throws
+    such a session away, because it may be read-only, cut or silent from then on.
     """
 
     raw: databases.core.Connection
@@ -106,8 +105,8 @@ class Session:
     """The driver's own connection, behind ``raw``."""
     sound: bool = True
     interrupted: bool = False
-    """Whether nothing has failed on it but that a task was cancelled in the middle of a statement:
-    an engine may keep the session if it finds it as good as before."""
+    """Whether its only failure is that a task was cancelled in the middle of a statement: an engine
+    may keep the session if it still works."""
 
 
 class Engine(Protocol):
@@ -176,8 +175,8 @@ def closing_deadline() -> Iterator[None]:
 def translating(engine: Engine, session: Session, *, committing: bool = False) -> Iterator[None]:
     """Turn the driver's errors into ours, which quote no values.
 
-    Deadlines stand inside of the body, so that what they raise is translated as well. If the body
-    is ``committing``, nobody knows what was done when no answer comes.
+    Deadlines are inside the body, so that their errors are translated as well. If the body is
+    ``committing`` and no answer comes, the outcome is unknown.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Keep the database fit for use: up to date before anyone works on it, and the same ever after."""
+"""Bring the database up to date before anyone works on it; then check that it stays the same."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# How often to look whether the files still are those that were opened: who writes looks as well.
+# How often to check that the files still are those that were opened; each write checks it, too.
 LOOK_SECONDS = 1.0
 
 SELECT_SERVER = """
@@ -63,7 +63,7 @@ class Upkeep:
 
         Raises:
             DatabaseUnavailable: the database is away, or another process migrates it.
-            CannotMigrate: a person has to put something right first.
+            CannotMigrate: a person has to correct something first.
             DatabaseLost: the files were deleted or replaced.
         """
         with lifecycle.until_stop():

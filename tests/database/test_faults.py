@@ -54,7 +54,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def server_url(postgres: Postgres, postgres_template: str) -> Iterator[str]:
-    """One database for all; a test ends when its sessions have."""
+    """One database for all tests of this module; a test ends when its sessions have ended."""
     yield postgres.create_database("faults", postgres_template)
     postgres.drop_database("faults")
 
@@ -100,7 +100,7 @@ async def snapshot(database: Database) -> None:
 
 
 Way = Callable[[Database], Awaitable[None]]
-# What is said at each step of each way to use the database.
+# Each way to use the database, with the SQL of each of its steps.
 STEPS: list[tuple[Way, str]] = [
     (transaction, "begin"),
     (transaction, "insert into message"),
@@ -159,7 +159,7 @@ async def test_a_server_that_nobody_can_reach_is_an_outage(
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 100, b"N"])
-async def test_what_is_no_postgresql_is_an_outage(answer: bytes) -> None:
+async def test_a_server_that_is_not_postgresql_is_an_outage(answer: bytes) -> None:
     async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer)
         writer.close()
@@ -176,7 +176,7 @@ async def test_what_is_no_postgresql_is_an_outage(answer: bytes) -> None:
 async def test_a_conversation_that_ends_after_any_byte_is_an_outage(
     postgres: Postgres, url: str
 ) -> None:
-    """Of what the server says; a connection's beginning has some 600 bytes, all of it 1,500."""
+    """A server sends some 600 bytes when a client connects, 1,500 in the whole conversation."""
     left = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -351,7 +351,7 @@ class TestSQLite:
 
     @pytest.mark.parametrize(("way", "step"), STEPS)
     async def test_a_disk_that_hangs(self, database: Database, way: Way, step: str) -> None:
-        """As seen from the loop: the thread of the connection comes to nothing for a while."""
+        """The event loop sees only that the connection's thread does nothing for a while."""
         await look(database)
         engine = database._engine
         assert isinstance(engine, SQLite)

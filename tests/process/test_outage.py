@@ -122,7 +122,7 @@ def test_a_migration_by_somebody_else_is_waited_for_on_a_file(tmp_path: Path) ->
             assert clinic.stop() == 0
 
 
-def test_what_a_person_has_to_put_right_ends_the_start_in_one_line(
+def test_a_mistake_that_a_person_has_to_correct_ends_the_start_in_one_line(
     tmp_path: Path, server: Postgres, url: str
 ) -> None:
     server.execute("create role locked login password 's3cret'")
@@ -148,7 +148,7 @@ def test_what_a_person_has_to_put_right_ends_the_start_in_one_line(
     assert "9999.newer" in plain_line(run(tmp_path, DATABASE_URL=url))
 
 
-def test_who_may_not_migrate_can_still_start_on_what_is_up_to_date(
+def test_a_user_who_may_not_migrate_can_start_on_an_up_to_date_schema(
     tmp_path: Path, server: Postgres, url: str
 ) -> None:
     assert run(tmp_path, "migrate", DATABASE_URL=url).returncode == 0
@@ -165,10 +165,10 @@ def test_who_may_not_migrate_can_still_start_on_what_is_up_to_date(
 
 
 @pytest.mark.parametrize("sessions", ["new", "all"])
-def test_a_server_that_could_only_be_read_for_a_while_is_written_to_again_by_itself(
+def test_the_clinic_writes_again_when_a_server_is_no_longer_read_only(
     tmp_path: Path, server: Postgres, url: str, sessions: str
 ) -> None:
-    """As after a failover: those who connected meanwhile, or everybody, may only read."""
+    """As after a failover: sessions that were opened meanwhile, or all, can only read."""
     what = "database outage" if sessions == "new" else "system"
     with (
         running(tmp_path, "--role", "api", DATABASE_URL=url) as api,
@@ -182,7 +182,7 @@ def test_a_server_that_could_only_be_read_for_a_while_is_written_to_again_by_its
         until(lambda: api.book(1).status_code == 503)
         until(lambda: status(consumer, "/health/ready") == 503)
         assert api.http.get("/health/ready").json()["parts"]["database"] == "down"
-        # Reading goes on, and leaves sessions behind in which nothing can be written.
+        # Reads go on, and leave read-only sessions behind.
         for _ in range(5):
             assert status(api, "/appointment") == 200
         with psycopg.connect(url, autocommit=True) as connection:

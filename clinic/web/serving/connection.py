@@ -36,7 +36,7 @@ class Connection(asyncio.Protocol):
         self._discarded_bytes = 0
         self._reads = True
         self._between = crowd.fresh
-        """For what the client is waited for between requests."""
+        """What we wait for between requests."""
         self._client_ended = False
         """Whether the client has ended its side: it sends nothing more."""
         self._last = False
@@ -333,10 +333,10 @@ class Connection(asyncio.Protocol):
         """Close at once."""
         self._transport.abort()
 
-    # For what we wait
+    # What we wait for
 
     def _settle(self) -> None:
-        """Note for what the client keeps us waiting, if it does."""
+        """Note what the client keeps us waiting for, if anything."""
         crowd = self._crowd
         waiting: Waiting | None
         if self._outgoing.paused:

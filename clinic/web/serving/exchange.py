@@ -94,7 +94,7 @@ class Exchange:
         self._bodiless = False
 
     async def run(self, app: ASGIApp) -> None:
-        """Have the application answer; see to it that somebody does."""
+        """Have the application answer; if it does not, have the link answer for it."""
         refusal: Refusal = OurFault()
         try:
             await app(self.scope, self.receive, self.send)

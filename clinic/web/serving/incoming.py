@@ -9,10 +9,10 @@ EMPTY_LINES = b"\r\n"
 
 
 class Incoming:
-    """The part of it that is not processed yet, and where in a request it stands.
+    """The bytes that are not processed yet, and the part of a request that they belong to.
 
-    A head is handed to its parser only when all of it is here. So no parser keeps a part of one,
-    and what is beyond the limit reaches none.
+    A head is handed to its parser only when all of it is here. So no parser keeps a part of a head,
+    and none gets one that is beyond the limit.
     """
 
     __slots__ = ("_empty_bytes", "_limits", "_line_judged", "_searched", "body", "unread")
@@ -75,7 +75,7 @@ class Incoming:
             raise MalformedRequest("There are only empty lines.")
 
     def _judge_start(self) -> None:
-        """Judge what has arrived of a head, so that nobody waits for the end of what is none.
+        """Judge the part of a head that has arrived, so that other bytes are refused at once.
 
         Many programs send a byte at a time. Each is looked at once or twice, not each time again.
         """
