@@ -15,7 +15,7 @@ test-long: ## Run the tests that take too long for every day
 test-hostile: ## Attack the clinic over HTTP and messages, through proxies and a browser
 	scripts/test-hostile
 
-test-faults: ## Let every part of the clinic fail, and see what became of all that was confirmed
+test-faults: ## Let every part of the clinic fail, and check that nothing confirmed was lost
 	scripts/test-faults
 
 test-pythons: ## Try every supported Python that this machine has or can get
@@ -24,7 +24,7 @@ test-pythons: ## Try every supported Python that this machine has or can get
 bench: ## Measure the clinic beside its peers and limits; takes ten minutes
 	scripts/bench
 
-fix: ## Format the code, and mend what can be mended without a person
+fix: ## Format the code, and fix what can be fixed without a person
 	scripts/fix
 
 lint: ## Check format, style, types and the floors of the house

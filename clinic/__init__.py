@@ -1,6 +1,6 @@
-"""An appointment book for clinics: it never double-books, and counts each thing once.
+"""An appointment book for clinics: it never double-books, and counts each event once.
 
-A booking's way, which is also an order to read in::
+The way of a booking; the code can be read in the same order::
 
     HTTP ── validate ── book ──┐ one transaction for many: appointments and their events
                                ▼
@@ -10,23 +10,23 @@ A booking's way, which is also an order to read in::
                                                            └─ dead letter ┤
                                                                           └─ spent ──▶ not solved
 
-The floors; each imports only from those below it (import-linter holds them to that)::
+The floors; each imports only from those below it (import-linter checks that)::
 
     cli            arguments; a file a command
     roles          which services each role runs
-    parts          what the house is made of, each part built when first asked for
+    parts          the parts of a process, each built when it is first needed
     appointments   what the clinic does         | analytics    what the clinic learns
     events         the facts the clinic tells: where the two meet
     web            HTTP as a service            | messaging    how facts travel
     database       open, migrate, transactions; the one place that knows each dialect
     signals        SIGTERM and Ctrl-C stop the services
     supervisor     keeps services running       | settings     the environment, read once
-    logs           never holds anybody up       | addresses    URLs that are misread
+    logs           a log that blocks nobody    | addresses    URLs that could be misread
 
-Only ``cli``, ``roles`` and ``parts`` see the settings; everyone below is handed plain values.
+Only ``cli``, ``roles`` and ``parts`` see the settings; the floors below are given plain values.
 
-How these very versions of the libraries behave, and which test holds each fact, stands in
-``docs/libraries.md``; which words we use for what, in ``docs/style.md``.
+``docs/libraries.md`` says how these versions of the libraries behave, and which test checks each
+fact; ``docs/style.md`` says which words we use for what.
 """
 
 __version__ = "0.1.0"

@@ -14,9 +14,9 @@ NOT_ENCODED = re.compile(r"%(?![0-9A-Fa-f]{2})|[\x00-\x20\x7f]")
 def is_misread(url: str) -> bool:
     """Tell whether something in a URL must be percent-encoded, and is not.
 
-    With a raw ``/ ? # @`` in the password its rest is taken for a host, a port or a name, and so
-    comes to stand in messages; what a raw ``%`` means depends on what follows it. Nothing else in
-    the URLs of this house has an ``@``.
+    After a raw ``/ ? # @`` in the password, its rest is taken for a host, a port or a name, and so
+    appears in messages; the meaning of a raw ``%`` depends on the next characters. Nothing else in
+    the clinic's URLs has an ``@``.
     """
     _, _, rest = url.partition("://")
     authority = re.split("[/?#]", rest, maxsplit=1)[0]

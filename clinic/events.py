@@ -56,7 +56,7 @@ WallClockTime = Annotated[
 # would block the event loop.
 LARGEST_BODY = 64 * 1024
 
-# PostgreSQL's bigint, and what a JSON number carries safely through most programs is less.
+# It fits PostgreSQL's bigint, and most programs read a JSON number up to here without loss.
 LARGEST_ID = 2**53
 Id = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 
@@ -80,9 +80,9 @@ def _known_zone(name: str) -> str:
     return name
 
 
-# How an event is read; a newer clinic may tell more, which is passed over, as CloudEvents asks.
-# What we tell ourselves is not checked again: those who book and change have read it with care, and
-# plain dataclasses take half the time of models (benchmarks/README.md).
+# How an event is read: unknown fields, as of a newer clinic, are ignored, as CloudEvents asks. Our
+# own events are not validated again: booking and changing have validated their input, and plain
+# dataclasses take half the time of models (benchmarks/README.md).
 _READING = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
 
 
@@ -90,10 +90,10 @@ _READING = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
 class AppointmentFacts:
     """What an event tells of its appointment: how it was after what happened.
 
-    ``version`` counts the events of one appointment from 1, without gaps, so that whoever gets them
-    late or shuffled knows their order. Office, doctor and type have the names of that moment; events
-    from before there was a registry have no ids. ``date_time`` is wall-clock time in ``time_zone``;
-    ``override`` says that it was laid over others on purpose.
+    ``version`` counts the events of one appointment from 1, without gaps, so that a reader who gets
+    them late or shuffled knows their order. Office, doctor and type have the names of that moment;
+    events from before there was a registry have no ids. ``date_time`` is wall-clock time in
+    ``time_zone``; ``override`` says that it was booked over others on purpose.
     """
 
     __pydantic_config__ = _READING
@@ -150,10 +150,10 @@ def subject_of(appointment_id: int) -> str:
 
 
 def tell(event_type: EventType, facts: AppointmentFacts, now: datetime.datetime) -> Event:
-    """Return a new event: that this just happened."""
+    """Return a new event, which says what has just happened."""
     return Event(
-        # They grow with time (RFC 9562, section 5.7), so that an index over them grows at its end:
-        # written among all others a batch would rewrite a page for each event.
+        # UUIDs of version 7 grow with time (RFC 9562, 5.7), so an index over them grows at its end.
+        # With random ones, a batch would rewrite a page of the index for each event.
         id=str(uuid7()),
         type=event_type,
         subject=subject_of(facts.appointment_id),
@@ -166,9 +166,9 @@ def read(message: Message) -> Event:
     """Return the event that a message holds.
 
     Raises:
-        Unreadable: it holds none, and never will.
+        Unreadable: it holds no event of ours.
     """
-    # As bytes, for what others publish need not even be UTF-8.
+    # As bytes, because messages that others publish need not be UTF-8.
     body = message.body.encode("utf-8", "surrogateescape")
     if len(body) > LARGEST_BODY:
         raise Unreadable(f"no event of ours: the body is {len(body)} bytes long")

@@ -1,4 +1,4 @@
-"""The log: a line an event on standard error, which never holds the clinic up."""
+"""The log: lines on standard error, which never block the clinic."""
 
 import contextlib
 import io
@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterator
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-# These would log what they must not (names, passwords, each query) or what nobody needs.
+# These libraries would log secrets (names, passwords), each query, or lines that nobody needs.
 QUIET = ("databases", "aiosqlite", "yoyo", "uvicorn", "asyncio")
-# These tell of every outage, with tracebacks; the supervisor says the same in one line.
+# These libraries log every outage with tracebacks; the supervisor says the same in one line.
 MUTE = ("aiormq", "asyncpg")
 
-# What waits to be written while nobody reads it: some 2,500 lines.
+# The most characters that wait to be written while nobody reads the log: some 2,500 lines.
 MOST_WAITING = 256 * 1024
 # How long the end of the process waits for the last lines to be written.
 DRAIN_SECONDS = 1.0
 
-# Would begin a new line of the log, or play tricks on a terminal.
+# Characters that would begin a new line of the log, or control a terminal.
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -45,9 +45,10 @@ class LineFormatter(logging.Formatter):
 
 
 class Outlet(io.TextIOBase):
-    """A stream whose writers never wait: a thread writes what they leave, as fast as it is read.
+    """A stream whose writers never wait: a thread writes their text, as fast as it is read.
 
-    What finds no room is dropped; ``report`` makes the line that says how many lines those were.
+    Text beyond ``room`` characters is dropped; ``report`` makes the line that says how many lines
+    were dropped.
     """
 
     def __init__(self, descriptor: int, report: Callable[[int], str], room: int) -> None:
@@ -115,7 +116,7 @@ class Outlet(io.TextIOBase):
         while data:
             try:
                 data = data[os.write(self._descriptor, data) :]
-            except BlockingIOError:  # another program that shares it has made it so
+            except BlockingIOError:  # another program that shares the pipe has made it non-blocking
                 select.select([], [self._descriptor], [])
             except OSError:
                 return  # nobody will ever read it
@@ -143,7 +144,7 @@ def set_up_logging(level: str, outlet: Outlet | None = None) -> None:
 
 @contextlib.contextmanager
 def never_waiting() -> Iterator[Outlet | None]:
-    """Have all that the body prints and logs go through outlets; yield that of standard error."""
+    """Send all that the body prints and logs through outlets; yield that of standard error."""
     former = sys.stdout, sys.stderr
     outlets = [
         Outlet(stream.fileno(), report_dropped, MOST_WAITING) if stream is not None else None
@@ -163,8 +164,8 @@ def never_waiting() -> Iterator[Outlet | None]:
 def open_standard_streams() -> None:
     """Open those of the first three descriptors that are closed.
 
-    Or the system would give their numbers to the next files that are opened, and what is printed
-    would go into the database (https://sqlite.org/howtocorrupt.html, section 1.1).
+    Otherwise the system would give their numbers to the next files that are opened, and printed
+    text would go into the database (https://sqlite.org/howtocorrupt.html, section 1.1).
     """
     for descriptor in (0, 1, 2):
         try:

@@ -1,4 +1,4 @@
-"""What the house is made of; each part is built when it is first asked for."""
+"""The parts of a process or command; each is built when it is first needed."""
 
 import datetime
 from functools import cached_property
@@ -70,7 +70,7 @@ class Parts:
 
     @cached_property
     def relay(self) -> Relay:
-        """What publishes the outbox's events."""
+        """The service that publishes the outbox's events."""
         return Relay(self.outbox, self.broker)
 
     @cached_property
@@ -97,7 +97,7 @@ class Parts:
 
     @cached_property
     def consumer(self) -> Consumer:
-        """What records events for analytics."""
+        """The service that records events for analytics."""
         settings = self.settings
         return Consumer(
             self.broker,
@@ -110,7 +110,7 @@ class Parts:
 
     @cached_property
     def api(self) -> list[Route]:
-        """The routes of the HTTP API, which describe themselves, too."""
+        """The routes of the HTTP API and of its description."""
         return [
             *routes(appointments.ENDPOINTS, self.desk),
             *routes(analytics.ENDPOINTS, analytics.Analytics(self.database, self.hours.minutes)),
@@ -119,17 +119,18 @@ class Parts:
 
 
 def check(settings: Settings) -> None:
-    """Have the parts judge the settings that only they understand, before any is built.
+    """Check the settings that only the parts understand, before any part is built.
 
     Raises:
-        BadSetting: the path at a proxy is one that the clinic itself has, or what names RabbitMQ
-            could be misread.
-        BadDatabaseURL: what names the database cannot be understood.
-        BadBrokerURL: what names RabbitMQ cannot be understood.
+        BadSetting: the clinic itself has the path at the proxy, or RabbitMQ's URL could be misread.
+        BadDatabaseURL: the database's URL cannot be understood.
+        BadBrokerURL: RabbitMQ's URL cannot be understood.
     """
     first = settings.root_path.split("/")[:2]
     if first in [endpoint.path.split("/")[:2] for endpoint in ENDPOINTS]:
-        raise BadSetting("CLINIC_ROOT_PATH: must not begin as a path of the clinic itself does")
+        raise BadSetting(
+            "CLINIC_ROOT_PATH: must not begin with a path of the clinic itself, such as /docs"
+        )
     read_database_url(settings.database_url)
     if settings.amqp_url is not None:
         if is_misread(settings.amqp_url):

@@ -44,7 +44,7 @@ class Process:
         return Supervisor(services, grace_seconds=self.settings.grace_seconds)
 
     async def health(self) -> Health:
-        """Return how the process is."""
+        """Return the health of the process."""
         supervisor = self.supervisor
         parts = {name: str(state) for name, state in supervisor.states.items()}
         if supervisor.states[DATABASE] is State.UP and not await self._database_answers():
@@ -67,7 +67,7 @@ def api(process: Process) -> Service:
 
 
 def health_only(process: Process) -> Service:
-    """Serve nothing over HTTP but how the process is."""
+    """Serve only the process's health over HTTP."""
     return _http(process, [])
 
 
@@ -84,34 +84,34 @@ def _http(process: Process, features: Sequence[Route]) -> Service:
 
 
 def booking(process: Process) -> Service:
-    """Write bookings; requests in hand at a stop may have one to write yet."""
+    """Write bookings, until HTTP has stopped: requests in hand may still have one to write."""
     return Service("booking", process.parts.desk.writer.run, serves=("http",))
 
 
 def relay(process: Process) -> Service:
-    """Publish events. It has in memory what bookings have told, and publishes that at a stop.
+    """Publish events; at a stop, first those of bookings that it still has in memory.
 
-    Bookings go on while the broker is away, so the API is of use without it.
+    Bookings go on while the broker is away, so the API is of use without this service.
     """
     run = process.parts.relay.run
     return Service("relay", run, essential=False, after=(DATABASE,), serves=("booking",))
 
 
 def consumer(process: Process) -> Service:
-    """Record events for analytics; beside an API, which is of use without it."""
+    """Record events for analytics, in a process with an API, which is of use without it."""
     run = process.parts.consumer.run
     return Service("consumer", run, essential=False, after=(DATABASE,))
 
 
 def consumer_alone(process: Process) -> Service:
-    """Record events for analytics; in a process that is for nothing else."""
+    """Record events for analytics, in a process that does nothing else."""
     return Service("consumer", process.parts.consumer.run, after=(DATABASE,))
 
 
 def database(process: Process) -> Service:
     """Bring the database up to date, and look after it.
 
-    HTTP does not wait for it, to say how things are; nor does booking, to say 503 meanwhile.
+    HTTP does not wait for it, and reports health meanwhile; nor does booking, which answers 503.
     """
     settings = process.settings
 
@@ -134,8 +134,8 @@ async def run(settings: Settings, listener: socket.socket) -> bool:
     """Run the services of the role until asked to stop; return whether all stopped in time.
 
     Raises:
-        Misconfigured: a person has to put something right first.
-        GaveUp: a service went on failing.
+        Misconfigured: a person has to correct something first.
+        GaveUp: a service kept failing.
     """
     async with open_database(settings.database_url) as opened:
         supervisor = Process(Parts(settings, opened), listener).supervisor

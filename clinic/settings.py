@@ -1,7 +1,10 @@
 """The settings: flags, then the environment, then ``.env``, then defaults; read once."""
 
+import contextlib
 import datetime
 import difflib
+import ipaddress
+import itertools
 import re
 import zoneinfo
 from collections.abc import Mapping
@@ -79,15 +82,26 @@ def read_hosts(value: object) -> object:
     """Return the host names in a text such as clinic.example,10.0.0.5."""
     if not isinstance(value, str):
         return value
-    try:
-        names = [name.strip().encode("idna").decode().strip("[]") for name in value.split(",")]
-    except UnicodeError:
-        names = [""]
-    if all(re.fullmatch(r"[0-9A-Za-z._-]{1,255}|[0-9A-Fa-f:.]{2,45}", name) for name in names):
-        return tuple(names)
+    with contextlib.suppress(ValueError):
+        return tuple(read_host(name.strip()) for name in value.split(","))
     raise PydanticCustomError(
         "hosts", "must be names or addresses such as clinic.example,10.0.0.5, without ports"
     )
+
+
+def read_host(name: str) -> str:
+    """Return a host's name or address without brackets.
+
+    Raises:
+        ValueError: it is neither, or has a port.
+    """
+    if ":" in name:
+        address = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+        return str(ipaddress.IPv6Address(address))
+    encoded = name.encode("idna").decode()
+    if re.fullmatch("[0-9A-Za-z._-]{1,255}", encoded) and encoded.strip("."):
+        return encoded
+    raise ValueError(name)
 
 
 def read_root_path(value: object) -> object:
@@ -138,7 +152,7 @@ Host = Annotated[Text, AfterValidator(check_host)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 QueueName = Annotated[Text, AfterValidator(check_queue_name)]
-# Nobody means more, and with all retries and doublings it still is a date that there is.
+# One year: with all doublings (outbox.MOST_DOUBLINGS) the result is still a valid date.
 LONGEST_REPUBLISH_SECONDS = 365 * 24 * 3600.0
 
 
@@ -171,7 +185,7 @@ class Settings(BaseSettings):
         "CLINIC_KEEP_ALIVE_SECONDS", 75.0
     )
     log_level: LogLevel = setting("CLINIC_LOG_LEVEL", LogLevel.INFO)
-    # Or pydantic-settings would read it as JSON, as it does whatever has several parts.
+    # NoDecode, as for `hosts`.
     hours: Annotated[tuple[int, int], NoDecode, BeforeValidator(read_hours)] = setting(
         "CLINIC_HOURS", (8 * 60, 20 * 60)
     )
@@ -273,15 +287,42 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         raise BadSetting(f"{ENV_FILE} cannot be read: {error}") from error
     for name in names_in_file:
-        # Other programs may keep settings of theirs in the same file; a near miss is no other's.
+        # Other programs may keep settings in the same file, but a name close to ours is misspelt.
         close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.85)
         if close and name.upper() != close[0]:
-            raise BadSetting(f"{name} in {ENV_FILE} is no setting; did you mean {close[0]}?")
+            raise BadSetting(f"{name} in {ENV_FILE} is not a setting; did you mean {close[0]}?")
     try:
-        return Settings(**flags)
+        settings = Settings(**flags)
     except ValidationError as error:
         sentences = [
             f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}"
             for one in error.errors(include_url=False, include_context=False, include_input=False)
         ]
         raise BadSetting("; ".join(sentences)) from None
+    check_names_differ(settings)
+    return settings
+
+
+def check_names_differ(settings: Settings) -> None:
+    """Check that no queue or exchange is two things at once.
+
+    A message that is set aside into the queue it came from would come back for ever.
+
+    Raises:
+        BadSetting: two have the same name.
+    """
+    for kind, names in {
+        "queue": ("main_queue", "dead_letter_queue", "not_solved_queue"),
+        "exchange": ("main_exchange", "dead_letter_exchange"),
+    }.items():
+        for first, second in itertools.combinations(names, 2):
+            if getattr(settings, first) == getattr(settings, second):
+                raise BadSetting(
+                    f"{variable_of(second)}: must not be the same {kind} as {variable_of(first)}"
+                )
+
+
+def variable_of(field: str) -> str:
+    """Return the environment variable that sets a field."""
+    alias = Settings.model_fields[field].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else field

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 async def stopped_by_signals(supervisor: Supervisor) -> AsyncIterator[None]:
     """Within the body, let SIGTERM or SIGINT drain the supervisor and a second one end it at once.
 
-    Ending at once is safe because nothing here relies on a tidy end: a SIGKILL would do no harm.
+    Ending at once is safe because nothing relies on an orderly stop: a SIGKILL would do no harm.
     """
 
     async def heed() -> None:
@@ -28,7 +28,9 @@ async def stopped_by_signals(supervisor: Supervisor) -> AsyncIterator[None]:
                     log.warning("%s again: ending at once", number.name)
                     logging.shutdown()
                     os._exit(128 + number)
-                log.info("%s: finishing what is in hand; a second signal ends at once", number.name)
+                log.info(
+                    "%s: finishing the work in hand; a second signal ends at once", number.name
+                )
                 supervisor.stop()
 
     ready = anyio.Event()

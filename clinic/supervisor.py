@@ -27,11 +27,11 @@ class StoppedEarly(Exception):
 
 
 class GaveUp(Exception):
-    """A service went on failing, or says so itself; the process had better end than pretend."""
+    """A service keeps failing, or says that the process must end."""
 
 
 class Misconfigured(GaveUp):
-    """There is something that only a person can put right; the message says what."""
+    """Only a person can correct what is wrong; the message says what to correct."""
 
 
 class State(StrEnum):
@@ -93,9 +93,8 @@ class Lifecycle:
 class Service:
     """A named coroutine that runs until it is asked to stop.
 
-    ``essential`` says whether the process is of any use while this service is down. It starts only
-    once those services are up that it comes ``after``, and is asked to stop only once those have
-    stopped that it ``serves``.
+    Without an ``essential`` service the process is of no use. A service starts once all services in
+    ``after`` are up, and is asked to stop once all services in ``serves`` have stopped.
     """
 
     name: str
@@ -107,7 +106,7 @@ class Service:
 
 @dataclass
 class Stop:
-    """A request to stop, which interrupts whoever is only waiting."""
+    """A request to stop, which interrupts services that are only waiting."""
 
     requested: bool = False
     event: asyncio.Event = field(default_factory=asyncio.Event)
@@ -134,7 +133,7 @@ class Stop:
 
 
 class Supervisor:
-    """Runs services side by side until it is stopped or an essential one is beyond help."""
+    """Runs services side by side until it is stopped or an essential one gives up."""
 
     def __init__(
         self, services: Sequence[Service], *, grace_seconds: float, patience: Patience | None = None
@@ -166,7 +165,7 @@ class Supervisor:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Ask those to stop who serve nobody any more."""
+        """Ask each service to stop once all those that it serves have stopped."""
         for service in self._services:
             if all(self.states[name] is State.STOPPED for name in service.serves):
                 self._stops[service.name].request()
@@ -205,8 +204,8 @@ class Supervisor:
         await anyio.sleep(self._grace_seconds)
         unfinished = [name for name, state in self.states.items() if state is not State.STOPPED]
         log.error(
-            "Stopping took longer than %g s: cut off %s. What they had in hand comes back by "
-            "itself at the next start.",
+            "The stop took longer than %g s. These services were cut off: %s. The clinic "
+            "continues their work after the next start.",
             self._grace_seconds,
             ", ".join(unfinished),
         )
@@ -231,7 +230,7 @@ class Supervisor:
                 return
             self.states[service.name] = State.DOWN
             pause_seconds = history.failed(
-                failure or StoppedEarly("it returned before it was asked to")
+                failure or StoppedEarly("it returned before it was asked to stop")
             )
             with stop.interrupts():
                 await anyio.sleep(pause_seconds)
@@ -242,7 +241,7 @@ async def _run_once(service: Service, lifecycle: Lifecycle) -> Exception | None:
     try:
         await service.run(lifecycle)
     except asyncio.CancelledError:
-        # aiormq raises a bare CancelledError into whoever waits for a broker that went silent
+        # aiormq raises a bare CancelledError in tasks that wait for a broker that went silent
         # (docs/libraries.md). Only a task that really is being cancelled counts its cancellations.
         task = asyncio.current_task()
         if task is None or task.cancelling():
@@ -254,18 +253,17 @@ async def _run_once(service: Service, lifecycle: Lifecycle) -> Exception | None:
 
 
 def check_names(services: Sequence[Service]) -> None:
-    """Check that services name only services that there are.
+    """Check that services name only services that exist.
 
     Raises:
-        ValueError: one names another that is not there.
+        ValueError: a service names an unknown one.
     """
     names = {service.name for service in services}
     for service in services:
         unknown = {*service.after, *service.serves} - names
         if unknown:
             raise ValueError(
-                f"the service {service.name} names others that are not there: "
-                f"{', '.join(sorted(unknown))}"
+                f"the service {service.name} names unknown services: {', '.join(sorted(unknown))}"
             )
 
 
@@ -292,8 +290,8 @@ class _History:
     def failed(self, failure: Exception) -> float:
         """Log a failure and return the pause before the next try, in seconds.
 
-        An outage is one line when it starts and one when it ends (``recovered``), however long it
-        lasts; any other failure is a crash, logged each time with its cause, and they add up.
+        An outage is logged once when it starts and once when it ends (``recovered``), however long
+        it lasts. Any other failure is a crash: each one is logged with its cause, and counts.
 
         Raises:
             GaveUp: this was one failure too many, and the service is essential; or it says itself
@@ -321,8 +319,8 @@ class _History:
             if self._crashes >= self._patience.most_crashes:
                 if self._essential:
                     raise GaveUp(
-                        f"{self._name} failed {self._crashes} times in a row; the reason stands "
-                        "above"
+                        f"{self._name} failed {self._crashes} times in a row; the log lines "
+                        "above say why"
                     )
                 pause_seconds = self._patience.given_up_pause_seconds
                 log.error(

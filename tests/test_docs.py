@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# As docs/libraries.md names what holds a fact.
+# How docs/libraries.md cites a test.
 CITED = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
 
 

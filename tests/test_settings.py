@@ -1,5 +1,6 @@
 """The settings: each line of .env.example is tried, right and wrong."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -18,14 +19,28 @@ NAMES = [name for name, _ in LINES]
 NO_HOST = ("db/clinic", "clinic@db", "d b", "a\nb")
 NO_TEXT = ("a\nb", "a\tb", "a\x7f")
 NO_QUEUE = (*NO_TEXT, "q" * 256, "ё" * 128)
-# For each setting what it cannot be; for every number, these as well.
+# Values that no numeric setting can have.
 NO_NUMBER = ("inf", "-inf", "nan", "1e15", "1e400", "0x10", "-1", "9" * 400, "ten", "1 2", "1,5")
 NO_WHOLE_NUMBER = (*NO_NUMBER, "1.5")
 WRONG: dict[str, tuple[str, ...]] = {
     "CLINIC_ROLE": ("al", "API,consumer"),
     "CLINIC_HOST": NO_HOST,
     "CLINIC_PORT": (*NO_WHOLE_NUMBER, "0", "65536", "tcp://10.0.0.1:80"),
-    "CLINIC_HOSTS": ("clinic.example:8000", "http://clinic.example", "a,,b", "a b"),
+    "CLINIC_HOSTS": (
+        "clinic.example:8000",
+        "http://clinic.example",
+        "a,,b",
+        "a b",
+        "10.0.0.5:8000",
+        "cafe:8000",
+        "[::1]:8000",
+        "[::1",
+        "::1]",
+        "[10.0.0.5]",
+        "1:2:3",
+        "fe80::1%eth0/64",
+        "..",
+    ),
     "CLINIC_ROOT_PATH": ("clinic", "/a b", "/a//b", "/..", "/a?b", "/appointment", "/docs/x"),
     "CLINIC_KEEP_ALIVE_SECONDS": (*NO_NUMBER, "0", "3601"),
     "CLINIC_GRACE_SECONDS": (*NO_NUMBER, "3601"),
@@ -46,6 +61,7 @@ WRONG: dict[str, tuple[str, ...]] = {
         "clinic.db",
         "mysql://db/clinic",
         "sqlite:///a?b",
+        "sqlite:///:memory:",
         "postgresql://db",
         "postgresql://db/clinic?sslmode=on",
         "postgresql://db/clinic?sslmode=verify-full&sslrootcert=/missing.pem",
@@ -135,6 +151,29 @@ def test_what_a_setting_cannot_be_is_refused_in_one_line_that_does_not_show_it(
     assert said.out == ""
     (line,) = said.err.splitlines()
     assert line.startswith(f"clinic: {name}: ")
+
+
+QUEUES = ("RMQ_FOR_RETRIES", "DLQ_FOR_RETRIES", "RMQ_NOT_SOLVED")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [*itertools.combinations(QUEUES, 2), ("RMX_FOR_RETRIES", "DLX_FOR_RETRIES")],
+)
+def test_two_queues_or_exchanges_of_the_same_name_are_refused(
+    monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    monkeypatch.setenv(first, "same")
+    assert read()
+    monkeypatch.setenv(second, "same")
+    with pytest.raises(BadSetting, match=f"^{second}: .* {first}$"):
+        read()
+
+
+def test_the_hosts_of_the_clinic_are_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLINIC_HOSTS", "clinic.example, 10.0.0.5,[::1],2001:DB8::2,Пример.рф")
+    hosts = ("clinic.example", "10.0.0.5", "::1", "2001:db8::2", "xn--e1afmkfd.xn--p1ai")
+    assert read_settings({}).hosts == hosts
 
 
 def test_the_hours_of_the_clinic_are_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:

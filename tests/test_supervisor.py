@@ -171,7 +171,7 @@ async def test_one_that_says_that_the_process_must_end_is_not_asked_again(
 
 
 async def test_what_ends_the_services_comes_out_as_it_is() -> None:
-    """And in no group of exceptions, in which nobody would find it."""
+    """It is not wrapped in a group of exceptions, in which nobody would look for it."""
 
     async def crashing(_: Lifecycle) -> None:
         raise ValueError
@@ -185,7 +185,7 @@ async def test_what_ends_the_services_comes_out_as_it_is() -> None:
 @pytest.mark.parametrize("relation", ["serves", "after"])
 async def test_a_misspelt_name_is_refused_at_once(relation: str) -> None:
     relations: dict[str, Any] = {relation: ("idel",)}
-    with pytest.raises(ValueError, match=r"the service other names others .*: idel"):
+    with pytest.raises(ValueError, match=r"the service other names unknown services: idel"):
         Supervisor([Service("idle", idle), Service("other", idle, **relations)], grace_seconds=1)
 
 
@@ -298,7 +298,7 @@ async def test_stopping_takes_no_longer_than_the_grace_period(
         tasks.start_soon(stop_when, supervisor, lambda: supervisor.working)
         with anyio.fail_after(SLACK_SECONDS):
             assert not await supervisor.run()
-    assert "cut off stubborn." in caplog.text
+    assert "cut off: stubborn." in caplog.text
 
 
 async def test_stopping_does_not_wait_for_a_pause_to_end() -> None:

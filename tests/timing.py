@@ -1,7 +1,6 @@
 """How long tests wait, on whatever machine they run."""
 
-# What a slow and busy machine may add to a time that is promised, and what it may take to do
-# something "at once".
+# How many seconds a slow and busy machine may add to a promised time, and what "at once" may take.
 SLACK_SECONDS = 6.0
-# How long to wait, in small steps, for what has no promised time; only a failure takes so long.
+# How long to wait, in small steps, for a condition without a promised time; only failures take it.
 PATIENCE_SECONDS = 60.0

@@ -28,10 +28,11 @@ clinic.db in the working directory.
   {door} --role consumer --port 8002      analytics only; its health on port 8002
   {door} migrate --help                   what a command does, and what it takes
 
-SIGTERM or Ctrl-C finishes what is in hand and stops; a second signal stops at once. The exit status
-is 0 after an orderly stop or a command that succeeded; 1 when a service went on failing or did not
-stop in time, or the database file was deleted or replaced; 2 when there is something to put right
-before it can start. A database or a broker that is away is waited for.
+SIGTERM or Ctrl-C finishes the work in hand and stops; a second signal stops at once.
+The exit status is 0 after an orderly stop or a command that succeeded; 1 when a service kept
+failing or did not stop in time, or the database file was deleted or replaced; 2 when something has
+to be corrected before the clinic can start. If the database or the broker is away, the clinic waits
+for it.
 """
 
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def door() -> str:
-    """Return how the clinic was called, so that examples can be copied."""
+    """Return the command that started the clinic, so that examples can be copied."""
     called = {"clinic.py": "python clinic.py", "__main__.py": "python -m clinic"}
     return called.get(Path(sys.argv[0]).name, "clinic")
 
@@ -69,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     )
     for command in COMMANDS:
         added = named.add_parser(command.name, help=command.help, description=command.description)
-        # Flags that stand before the command count as well, unless they stand after it, too.
+        # Flags before the command count as well, unless they are repeated after it.
         command.add_arguments(added)
         added.set_defaults(command=command)
     return found

@@ -10,7 +10,7 @@ class Command:
     """One command of the command line.
 
     ``help`` is half a line among the other commands, ``description`` all that its own help says.
-    ``execute`` returns the exit status, and raises whatever a person has to put right.
+    ``execute`` returns the exit status, and raises errors that a person has to correct.
     """
 
     name: str

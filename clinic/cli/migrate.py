@@ -13,7 +13,7 @@ log = logging.getLogger("clinic")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take none."""
+    """Add no arguments."""
     del parser
 
 
@@ -31,9 +31,10 @@ def execute(parsed: argparse.Namespace) -> int:
 COMMAND = Command(
     "migrate",
     "bring the database up to date and end",
-    "Bring the schema of the database up to date and end, as every start does, too: for those who "
-    "let only an administrator change it. Says which migrations it applied; nothing if there were "
-    "none. The exit status is 0, or 2 if the database cannot be reached or brought up to date.",
+    "Bring the schema of the database up to date, then end. Every start does the same; this "
+    "command is for clinics where only an administrator may change the schema. It logs the "
+    "migrations that it applied, if any. The exit status is 0, or 2 if the database cannot be "
+    "reached or brought up to date.",
     add_arguments,
     execute,
 )

@@ -17,14 +17,13 @@ from clinic.web.server import listen
 
 log = logging.getLogger("clinic")
 
-# A booking that comes alone takes two thirds of the time on it (benchmarks/README.md).
+# With uvloop a lone booking takes two thirds of the time (benchmarks/README.md).
 LOOP = {"use_uvloop": True}
 
-# Objects that are made before the young are searched for garbage, searches of the young before one
-# of the older ones, and of these before one of the oldest.
+# For Python's three generations (gc.set_threshold): new objects before the youngest is searched for
+# garbage, then searches of a generation before one of the next older.
 GARBAGE_THRESHOLDS = (20_000, 20, 50)
-# How long a thread asks for the interpreter before the one that has it must give it up: 5 ms if
-# nobody says otherwise.
+# How long a thread waits before it makes another one give up the interpreter; 5 ms by default.
 SWITCH_SECONDS = 0.0001
 
 FLAGS = {"role": "CLINIC_ROLE", "host": "CLINIC_HOST", "port": "CLINIC_PORT"}
@@ -52,7 +51,7 @@ def execute(parsed: argparse.Namespace) -> int:
     given = {name: getattr(parsed, flag, None) for flag, name in FLAGS.items()}
     settings = read_settings({name: value for name, value in given.items() if value})
     parts.check(settings)
-    # A port that is in use is found out before anything is touched.
+    # Listen first: a port in use is then noticed before anything is changed.
     with listen(settings.host, settings.port) as listener, never_waiting() as outlet:
         set_up_logging(settings.log_level, outlet)
         return serve(settings, listener)
@@ -62,7 +61,7 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     """Run the services of the role and return the exit status.
 
     Raises:
-        Misconfigured: a person has to put something right first.
+        Misconfigured: a person has to correct something first.
     """
     tune_python()
     try:
@@ -73,19 +72,18 @@ def serve(settings: Settings, listener: socket.socket) -> int:
         log.critical("Ended: %s", error)
         return 1
     except Exception:
-        log.critical("Ended by a fault of the clinic's own", exc_info=True)
+        log.critical("Ended by a bug in the clinic", exc_info=True)
         return 1
     return 0 if stopped_in_time else 1
 
 
 def tune_python() -> None:
-    """Have Python look for garbage seldom, and its threads take turns often.
+    """Make garbage collection rare, and switches between threads frequent.
 
-    Modules are there to stay: to look through them, as happens every second under load, would hold
-    up everyone for 60 ms. And requests leave hardly anything that only a search would find: one in
-    every few of them finds nothing, at a twentieth of the process's time. SQLite works in a thread
-    of its own, and rests after each of its statements until it has the interpreter again
-    (benchmarks/README.md).
+    Modules are never garbage, but under load Python would search them every second, and block all
+    requests for 60 ms. Requests leave almost no garbage that only a search finds, and by default
+    these searches take a twentieth of the process's time. SQLite works in a thread of its own,
+    which waits for the interpreter after each statement (benchmarks/README.md).
     """
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)

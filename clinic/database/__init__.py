@@ -29,6 +29,7 @@ from clinic.database.engine import (
     LostRace,
     OutcomeUnknown,
     Row,
+    SchemaUnfit,
     StatementRefused,
 )
 from clinic.database.migration import CannotMigrate, migrate
@@ -52,6 +53,7 @@ __all__ = [
     "LostRace",
     "OutcomeUnknown",
     "Row",
+    "SchemaUnfit",
     "Sql",
     "StatementRefused",
     "Upkeep",

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-# PostgreSQL takes a second to end one of two transactions that wait for each other: a client waits
-# no longer than for this number of them.
+# How often a transaction is tried. PostgreSQL takes a second to end a deadlock, so a client waits
+# for no more than this number of seconds.
 MOST_RACES = 4
 
 
@@ -60,7 +60,7 @@ class Connection:
 
         Raises:
             DatabaseUnavailable: the database cannot answer now.
-            StatementRefused: it will not do what the statement says.
+            StatementRefused: the database refuses the statement.
         """
         return await self._run(sql, values, alone=False, committing=False)
 
@@ -181,7 +181,7 @@ class Database:
         self._shut = ""
 
     def bypass(self) -> "Database":
-        """Return the same database for the one who has it shut."""
+        """Return the same database, open to the service that has shut it."""
         return Database(self._engine)
 
     def check(self) -> None:
@@ -220,7 +220,7 @@ def as_row(thing: "DataclassInstance") -> dict[str, Any]:
 
 
 async def again_if_lost(transact: Callable[[], Awaitable[Result]]) -> Result:
-    """Carry out a transaction, and again when another one came first, up to a few times.
+    """Carry out a transaction; try again, up to a few times, when another one won the conflict.
 
     Raises:
         DatabaseUnavailable: it lost every time, or the database cannot do it now.

@@ -1,8 +1,10 @@
 """What every kind of database does its own way, and the errors that all of them share."""
 
 import contextlib
+import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -11,10 +13,14 @@ import databases.core
 
 from clinic.supervisor import GaveUp, Unavailable
 
+log = logging.getLogger(__name__)
+
 Row = Mapping[str, Any]
 
 # A commit or rollback that takes longer is on a connection that no longer answers.
 CLOSING_SECONDS = 3.0
+# How often the log says of a schema what is wrong with it: each statement meets it anew.
+COMPLAINT_SECONDS = 60.0
 
 
 class Dialect(StrEnum):
@@ -29,7 +35,7 @@ class DatabaseUnavailable(Unavailable):
 
 
 class LostRace(DatabaseUnavailable):
-    """Another transaction came first; the same one again may well succeed."""
+    """Another transaction won a conflict with this one; trying again may well succeed."""
 
 
 class NoAnswer(DatabaseUnavailable):
@@ -44,6 +50,10 @@ class NotLetIn(DatabaseUnavailable):
     """The database refuses to connect us: the password, the user or the name is wrong."""
 
 
+class SchemaUnfit(DatabaseUnavailable):
+    """A table, column or right is not (any more) what the migrations made; a person mends that."""
+
+
 class DatabaseLost(DatabaseUnavailable, GaveUp):
     """What is open is no longer the clinic's database; the process ends rather than write to it."""
 
@@ -52,8 +62,7 @@ class StatementRefused(Exception):
     """The database refused a statement.
 
     The driver's own message may quote the values of a row (docs/libraries.md), and those may be a
-    patient's, so only what names no value is kept: the kind of error, and the ``constraint`` if it
-    was one.
+    patient's. So only the kind of error is kept, and the name of the ``constraint``, if any.
     """
 
     def __init__(self, kind: str, constraint: str = "") -> None:
@@ -65,12 +74,30 @@ class DataRefused(StatementRefused):
     """The database takes no such values, now or later."""
 
 
+@dataclass
+class Complaints:
+    """Says in the log what is wrong with a schema: at once, and again each minute it lasts.
+
+    Whoever is answered 503 may ask a thousand times a second, and no service need fail of it.
+    """
+
+    _said_at: dict[str, float] = field(default_factory=dict)
+
+    def unfit(self, what: str) -> SchemaUnfit:
+        """Return what to raise of it."""
+        now = time.monotonic()
+        if now - self._said_at.get(what, -COMPLAINT_SECONDS) >= COMPLAINT_SECONDS:
+            self._said_at[what] = now
+            log.error("%s. Requests that need it get 503 until somebody puts it right.", what)
+        return SchemaUnfit(what)
+
+
 @dataclass(eq=False)
 class Session:
     """A connection to the database, which serves one transaction after the other.
 
-    ``sound`` is false once anything has failed on it but a statement that was refused: the engine
-    throws such a session away, for it may be read-only, cut or mute from then on.
+    ``sound`` is false once anything but a refused statement has failed on it. The engine throws
+    such a session away, because it may be read-only, cut or silent from then on.
     """
 
     raw: databases.core.Connection
@@ -78,8 +105,8 @@ class Session:
     """The driver's own connection, behind ``raw``."""
     sound: bool = True
     interrupted: bool = False
-    """Whether nothing has failed on it but that a task was cancelled in the middle of a statement:
-    an engine may keep the session if it finds it as good as before."""
+    """Whether its only failure is that a task was cancelled in the middle of a statement: an engine
+    may keep the session if it still works."""
 
 
 class Engine(Protocol):
@@ -148,8 +175,8 @@ def closing_deadline() -> Iterator[None]:
 def translating(engine: Engine, session: Session, *, committing: bool = False) -> Iterator[None]:
     """Turn the driver's errors into ours, which quote no values.
 
-    Deadlines stand inside of the body, so that what they raise is translated as well. If the body
-    is ``committing``, nobody knows what was done when no answer comes.
+    Deadlines are inside the body, so that their errors are translated as well. If the body is
+    ``committing`` and no answer comes, the outcome is unknown.
     """
     try:
         yield

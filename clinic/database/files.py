@@ -24,8 +24,8 @@ UNKNOWN: Identity = (-1, -1)
 class DatabaseFiles:
     """Which files were opened: the database, the log of what was committed, and its index.
 
-    SQLite goes on with a file that somebody has deleted or replaced, and nobody ever finds again
-    what it writes there: https://sqlite.org/howtocorrupt.html, section 4.
+    SQLite goes on writing to a file that was deleted or replaced, and those writes are lost:
+    https://sqlite.org/howtocorrupt.html, section 4.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,17 +55,17 @@ class DatabaseFiles:
         found = [identity(path) for path in paths]
         known = self._known[: len(found)]
         if UNKNOWN in found:
-            raise DatabaseUnavailable(f"the database file {self._shown} cannot be looked at")
+            raise DatabaseUnavailable(f"the database file {self._shown} cannot be accessed")
         if any(then not in (now, NOTHING, UNKNOWN) for now, then in zip(found, known, strict=True)):
             raise DatabaseLost(
                 f"the database file {self._shown}, or one of those beside it, was deleted or "
-                "replaced while the clinic had it open: what is written now would be lost. Put the "
-                "right file there, then start again"
+                "replaced while the clinic had it open: anything written now would be lost. Put "
+                "the right file back, then start again"
             )
 
 
 def identity(path: str) -> Identity:
-    """Return what tells a file from every other, or ``NOTHING`` if there is none."""
+    """Return the device and inode of a file, or ``NOTHING`` if there is no file."""
     try:
         found = os.stat(path)  # noqa: PTH116 - a third of the time that Path.stat takes
     except (FileNotFoundError, NotADirectoryError):
@@ -89,9 +89,9 @@ def make_private(path: Path) -> None:
 
 
 def keep_private(path: Path) -> None:
-    """Take a database that is there already away from everybody else's eyes, and say so.
+    """Close an existing database to all other users, and log it.
 
-    Who has given it to a group on purpose, and to nobody else, is left alone.
+    Permissions for the group alone are left as they are: somebody gave them on purpose.
     """
     resolved = str(path.resolve())
     names = (resolved, *(resolved + companion for companion in COMPANIONS))

@@ -39,9 +39,9 @@ MIGRATIONS = INSTALLED if INSTALLED.is_dir() else PACKAGE.with_name("migrations"
 SELECT_APPLIED = "select migration_id from _yoyo_migration"
 DELETE_APPLIED = "delete from _yoyo_migration"
 
-# The schema was written in many steps and then anew as one, WHOLE. A database that has all of STEPS
-# is taken over: it gets those in the folder BEFORE that it lacks, and is then what WHOLE makes. One
-# that has an earlier whole has all steps up to that.
+# The schema once was many migrations, STEPS, and now is one, WHOLE. A database that has all of
+# STEPS is taken over: it gets the migrations of the folder BEFORE that it lacks, and then has the
+# same schema as WHOLE. A database that has an EARLIER whole has all steps up to the one that is named.
 WHOLE = "0002.clinic"
 EARLIER = {"0001.clinic": "0013.conflicts"}
 STEPS = frozenset(
@@ -72,7 +72,7 @@ class CannotMigrate(Misconfigured):
 
 
 class NotMigratedYet(CannotMigrate):
-    """The database is away, or somebody else has the right to migrate it: that may pass."""
+    """The database is away, or another process holds the lock to migrate it: try again later."""
 
 
 def migrate(url: str, *, wait: bool = True) -> list[str]:
@@ -97,8 +97,8 @@ def is_up_to_date(name: str, dialect: Dialect, applied: Iterable[str]) -> bool:
     """Tell whether all migrations are among those that were applied to the database.
 
     Raises:
-        CannotMigrate: others were as well: a newer version of the clinic has worked on it, or one
-            so old that this one cannot go on from there.
+        CannotMigrate: other migrations were applied as well: by a newer version of the clinic, or
+            by one so old that this version cannot go on from there.
     """
     folder = MIGRATIONS / dialect
     known, applied = ids_in(folder), set(applied)
@@ -109,14 +109,14 @@ def is_up_to_date(name: str, dialect: Dialect, applied: Iterable[str]) -> bool:
     unknown = sorted(applied - known - steps)
     if unknown:
         raise CannotMigrate(
-            f"{name} was brought up to date by another version of the clinic, whose changes this "
-            f"one does not know ({', '.join(unknown)}): start that version"
+            f"{name} was brought up to date by another version of the clinic, with migrations that "
+            f"this version does not know ({', '.join(unknown)}): start that version"
         )
     if applied & steps and not applied >= STEPS:
         raise CannotMigrate(
-            f"{name} has the schema of an older clinic, up to {max(applied & steps)}, from which "
-            f"this one cannot go on: run `clinic.py migrate` of one that has {LAST_STEP}, then "
-            "start this one"
+            f"{name} has the schema of an older version of the clinic (its last migration is "
+            f"{max(applied & steps)}), and this version cannot migrate from there: run `clinic.py "
+            f"migrate` of a version that has {LAST_STEP}, then start this version"
         )
     return known <= applied
 
@@ -183,7 +183,7 @@ def _migrate_sqlite(place: SQLiteFile, *, wait: bool) -> list[str]:
 
 @contextlib.contextmanager
 def _file_lock(path: Path, name: str, *, wait: bool) -> Iterator[None]:
-    """Have the right to migrate, of which the system lets go when a process dies."""
+    """Hold the lock to migrate, which the system releases when the process dies."""
     beside = f"{path.resolve()}.lock"  # beside the real file
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
 
@@ -272,8 +272,8 @@ def _apply(uri: str, name: str, dialect: Dialect) -> list[str]:
     migrations = yoyo.read_migrations(str(MIGRATIONS / dialect))
     steps = yoyo.read_migrations(str(MIGRATIONS / dialect / BEFORE))
     with _sqlite_backend(uri) if dialect is Dialect.SQLITE else yoyo.get_backend(uri) as backend:
-        # We hold the only right to migrate, so a lock that yoyo finds is one that a killed process
-        # left behind; yoyo would wait for it for ever.
+        # We hold the only lock to migrate, so a lock that yoyo finds was left behind by a killed
+        # process; yoyo would wait for it for ever.
         backend.break_lock()
         with backend.lock():
             backend.ensure_internal_schema_updated()
@@ -293,5 +293,6 @@ def _apply(uri: str, name: str, dialect: Dialect) -> list[str]:
             # yoyo passes over a migration that it cannot read.
             left = backend.to_apply(migrations)
     if left:
-        raise CannotMigrate("not applied: " + ", ".join(migration.id for migration in left))
+        names = ", ".join(migration.id for migration in left)
+        raise CannotMigrate(f"these migrations of {name} could not be applied: {names}")
     return [migration.id for migration in (*taken_over, *missing)]

@@ -35,6 +35,10 @@ class BadDatabaseURL(ValueError):
         super().__init__(f"DATABASE_URL: {advice}")
 
 
+# SQLite's name for a database that each connection has to itself.
+IN_MEMORY = ":memory:"
+
+
 @dataclass(frozen=True)
 class SQLiteFile:
     """A database in a file."""
@@ -57,7 +61,7 @@ class PostgreSQLServer:
 
     @property
     def yoyo_url(self) -> str:
-        """The URL that yoyo understands: by psycopg 3, and with an end to its patience."""
+        """The URL that yoyo understands: with psycopg 3, and with time-outs."""
         separator = "&" if "?" in self.rest else "?"
         return f"postgresql+psycopg://{self.rest}{separator}{urlencode(PSYCOPG_OPTIONS)}"
 
@@ -82,10 +86,12 @@ def _sqlite_file(rest: str) -> SQLiteFile:
     # Both libraries put the path into a URI; one decodes it there and the other does not
     # (docs/libraries.md).
     path = rest.removeprefix("/")
-    if not rest.startswith("/") or not path or any(character in path for character in "?#%"):
+    misread = any(character in path for character in "?#%") or path == IN_MEMORY
+    if not rest.startswith("/") or not path or misread:
         raise BadDatabaseURL(
             "write sqlite:///clinic.db for a file in the working directory, or "
-            "sqlite:////var/lib/clinic.db for one elsewhere; no ?, # or % in it"
+            "sqlite:////var/lib/clinic.db for one elsewhere; no ?, # or % in it, and not in "
+            "memory"
         )
     return SQLiteFile(Path(path))
 
@@ -107,12 +113,12 @@ def _postgresql_server(rest: str) -> PostgreSQLServer:
 def _check_options(options: Mapping[str, str]) -> None:
     if set(options) - POSTGRESQL_OPTIONS:
         known = ", ".join(sorted(POSTGRESQL_OPTIONS))
-        raise BadDatabaseURL(f"of what may follow a ?, only these are known: {known}")
+        raise BadDatabaseURL(f"unknown option after the ?; the known ones are {known}")
     if options.get("sslmode", "prefer") not in SSL_MODES:
         raise BadDatabaseURL(f"sslmode is one of these: {', '.join(SSL_MODES)}")
     for name in SSL_FILES & set(options):
         if not Path(options[name]).is_file():
-            raise BadDatabaseURL(f"{name} must name a file; there is none of that name")
+            raise BadDatabaseURL(f"{name} must name a file that exists")
 
 
 @contextlib.asynccontextmanager

@@ -14,6 +14,7 @@ import databases.core
 from pydantic_core import to_json
 
 from clinic.database.engine import (
+    Complaints,
     DatabaseUnavailable,
     DataRefused,
     Dialect,
@@ -26,42 +27,42 @@ from clinic.database.engine import (
     closing_deadline,
 )
 
-# More do not make two cores faster, and many processes share the server's 100.
+# More connections do not make two cores faster, and many processes share the server's 100.
 MOST_CONNECTIONS = 10
 CONNECT_SECONDS = 5.0
 # How long a transaction waits for one of the connections.
 ACQUIRE_SECONDS = 5.0
-# Firewalls forget connections on which nothing is said; asyncpg's own pools go by the same time.
+# Firewalls drop idle connections; asyncpg's own pools use the same time.
 IDLE_SECONDS = 300.0
-# PostgreSQL plans a prepared statement for tables as large as they are at that time, and keeps to
-# that until somebody analyzes them: up to a minute, in which a new clinic may book 100,000 times,
-# and read the whole event log for each batch that is settled. So plans are made anew this often.
+# PostgreSQL plans a prepared statement for the size that its tables have at that time, and keeps
+# the plan until they are analyzed, for up to a minute. In that minute a new clinic may book 100,000
+# times, and read the whole event log for each batch that is settled. So plans are made anew this
+# often.
 PLANS_SECONDS = 1.0
-# How long a statement may take. Without it a server that is frozen holds its clients for ever, and
-# not even cancelling gets them out (docs/libraries.md).
+# How long a statement may take. Without it a call to a frozen server never returns, not even when
+# it is cancelled (docs/libraries.md).
 STATEMENT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
 # How long to wait for the server to cancel the statement of a session that is thrown away: cut
 # before that, the server would work on it to its end.
 CANCEL_SECONDS = 1.0
 
-# What PgBouncer takes from those who connect: https://www.pgbouncer.org/config.html
+# PgBouncer accepts these when a client connects: https://www.pgbouncer.org/config.html
 STARTUP_PARAMETERS = {"application_name": "clinic", "timezone": "UTC"}
-# What it refuses there (08P01) is set once connected. Between PgBouncer and the server that stays
-# set for whoever comes next, which in its transaction mode is another of our sessions.
+# It refuses these there (08P01), so they are set once connected. On PgBouncer's connection to the
+# server they stay set for the next client, which in transaction mode is another of our sessions.
 SESSION_SETTINGS = """
     set statement_timeout = '15s';
     set idle_in_transaction_session_timeout = '30s';
     set plan_cache_mode = 'force_generic_plan';
     set jit = off
 """
-# The first two are the server's own view of our deadlines, for when it is we who are frozen.
-# ``plan_cache_mode``: what varies much comes as one JSON text, of which a plan learns nothing, or
-# is looked for by an index made for it. Left to choose, the server plans each batch for a young
-# table anew. It takes a limit for a tenth of all there is, so what is limited is handed on as an
-# array.
-# ``jit``: to compile a statement takes half a second and pays off for none of ours, and for a table
-# that nobody has analyzed the server expects enough work to do so.
+# The first two are deadlines at the server, for when this process is frozen.
+# ``plan_cache_mode``: our parameters are JSON texts, which tell a plan nothing, or are looked up in
+# an index. By default the server would plan each batch anew while a table is young. A generic plan
+# takes a limit for a tenth of the table, so statements with a limit hand on their rows as an array.
+# ``jit``: compiling a statement takes half a second and pays off for none of ours, but the server
+# would do it for a table that was never analyzed.
 
 # SQLSTATEs: https://www.postgresql.org/docs/15/errcodes-appendix.html
 # The end of the connection, whether the server says so or asyncpg.
@@ -70,6 +71,11 @@ CUT = re.compile("08|57P|40003")
 LOST = re.compile("40")
 # A value that fits no type, such as a NUL in a text or a year without a date.
 UNFIT = re.compile("22")
+# A table, column, function, index or right that a statement needs is not there (any more). Class 42
+# has syntax errors as well: those are ours.
+SCHEMA = re.compile("42(?!601)|3F")
+# A function fails, or says no: one of somebody else's triggers, for ours say which rule it is.
+FUNCTION = re.compile("P0|38|39")
 # Not now.
 AWAY = re.compile(
     "25"  # the transaction was ended under us, or the server has become read only
@@ -83,14 +89,14 @@ AWAY = re.compile(
 )
 # The server has another's prepared statement under that name, or none.
 PREPARED_ELSEWHERE = re.compile("26|42P05")
-# Of those who connect: the user, the password, the name or the right to connect is wrong, or what
-# is asked for at that time is not known.
+# When connecting: the user, the password, the name or the right to connect is wrong, or a setting
+# is unknown.
 NOT_LET_IN = re.compile("28|3D|42|22|0A")
 
 
 @dataclass(eq=False)
 class _Session(Session):
-    """A session, and since when it is there, was planned on, is used by nobody."""
+    """A session, and when it was opened, when its plans were made, and since when it is idle."""
 
     opened_at: float = field(default_factory=time.monotonic)
     planned_at: float = field(default_factory=time.monotonic)
@@ -120,6 +126,7 @@ class PostgreSQL:
         self._idle: list[_Session] = []
         self._turns = anyio.Semaphore(MOST_CONNECTIONS)
         self._outage_at = float("-inf")
+        self._complaints = Complaints()
 
     async def open(self) -> None:
         """Make the pool; it connects when it is asked to."""
@@ -137,7 +144,7 @@ class PostgreSQL:
 
     @contextlib.asynccontextmanager
     async def lend(self, *, writing: bool) -> AsyncIterator[Session]:
-        """Lend a session; the server itself sees to it that many may write at a time."""
+        """Lend a session; many may write at a time, since the server itself coordinates them."""
         del writing
         await self._take_turn()
         try:
@@ -147,7 +154,7 @@ class PostgreSQL:
             except LostRace:
                 raise
             except DatabaseUnavailable:
-                # The other sessions were opened in the same world: none of them is kept either.
+                # The other sessions were opened before the outage as well, so none is kept.
                 self._outage_at = time.monotonic()
                 raise
             finally:
@@ -180,7 +187,7 @@ class PostgreSQL:
             await self._cut(session)
         try:
             connection = await self._connected()
-            # Past the pool's proxy, which takes a microsecond for each thing that it is asked.
+            # Without the pool's proxy, which takes a microsecond for each call.
             return _Session(connection, connection.raw_connection._con)  # noqa: SLF001
         except Exception as error:  # noqa: BLE001 - whatever it is
             raise self._translate_refusal(error) from None
@@ -218,10 +225,10 @@ class PostgreSQL:
             await self._cut(session)
 
     async def _answers_again(self, session: _Session) -> bool:
-        """Tell whether a session is as good as before its statement was cancelled.
+        """Tell whether a session still works after its statement was cancelled.
 
-        asyncpg has asked the server to cancel it, and waits for that before it says anything else
-        there. Whoever asks for a list and leaves costs a rollback, not a new session.
+        asyncpg has asked the server to cancel it, and waits for that before it sends anything else.
+        So a client that asks for a list and leaves costs a rollback, not a new session.
         """
         with contextlib.suppress(Exception):
             with anyio.CancelScope(shield=True), anyio.fail_after(CANCEL_SECONDS):
@@ -258,10 +265,10 @@ class PostgreSQL:
         """Ask whether a transaction may write: after a failover it often may not."""
         sql = "select current_setting('transaction_read_only')"
         if await session.driver.fetchval(sql) != "off":
-            raise DatabaseUnavailable(f"{self._name} can only be read now")
+            raise DatabaseUnavailable(f"{self._name} is read-only now")
 
     def check(self) -> None:
-        """Do nothing: who deletes this database ends its sessions."""
+        """Do nothing: deleting this database ends its sessions."""
 
     def encode(self, value: object) -> object:
         """Return rows as JSON text, and everything else as it is."""
@@ -270,13 +277,13 @@ class PostgreSQL:
         return value
 
     def translate(self, error: Exception) -> Exception | None:
-        """Tell a server that cannot do it now from a statement that is wrong."""
+        """Distinguish a server that is unavailable now from a statement that is wrong."""
         if isinstance(error, DatabaseUnavailable):
             return error
         kind = type(error).__name__
         if isinstance(error, asyncpg.PostgresError):
             return self._translate_state(error, kind, str(getattr(error, "sqlstate", "")))
-        # What a connection may say that is just being cut, in whatever state.
+        # Errors of a connection that is just being cut, in any state.
         away = (
             asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | TimeoutError | EOFError
         )
@@ -288,7 +295,7 @@ class PostgreSQL:
         if CUT.match(state):
             return NoAnswer(f"{self._name} is away: {kind} {state}")
         if LOST.match(state):
-            return LostRace(f"{self._name} preferred another transaction: {kind}")
+            return LostRace(f"{self._name} rolled back in favour of another transaction: {kind}")
         if PREPARED_ELSEWHERE.match(state):
             return DatabaseUnavailable(
                 f"{self._name} loses prepared statements: {kind}. If that is PgBouncer in "
@@ -296,17 +303,30 @@ class PostgreSQL:
                 "pool_mode = session"
             )
         if AWAY.match(state) or isinstance(error, asyncpg.InvalidCachedStatementError):
-            return DatabaseUnavailable(f"{self._name} cannot do it now: {kind} {state}")
+            return DatabaseUnavailable(f"{self._name} cannot do this now: {kind} {state}")
+        if what := unfitness(error, state):
+            return self._complaints.unfit(f"{self._name} refuses: {what} ({kind} {state})")
         refused = DataRefused if UNFIT.match(state) else StatementRefused
         return refused(f"{kind} {state}", getattr(error, "constraint_name", "") or "")
 
     def _translate_refusal(self, error: Exception) -> DatabaseUnavailable:
-        """Return the error of one who connects: whatever it is, it is no statement's fault."""
+        """Return our error for one while connecting: it is no statement's fault."""
         state = str(getattr(error, "sqlstate", ""))
         kind = f"{type(error).__name__} {state}".strip()
         if NOT_LET_IN.match(state) or isinstance(error, asyncpg.ClientConfigurationError):
             return NotLetIn(f"{self._name} does not let us in: {kind}")
         return NoAnswer(f"{self._name} cannot be reached: {kind}")
+
+
+def unfitness(error: asyncpg.PostgresError, state: str) -> str:
+    """Return what of the schema keeps a statement from being done, or nothing.
+
+    What is missing is named by the server, of statements that are the same whatever the values. A
+    function may quote a row.
+    """
+    if SCHEMA.match(state):
+        return str(error.args[0]) if error.args else state
+    return "a trigger fails" if FUNCTION.match(state) else ""
 
 
 async def set_up(connection: asyncpg.Connection) -> None:
@@ -315,7 +335,7 @@ async def set_up(connection: asyncpg.Connection) -> None:
 
 
 async def leave_as_it_is(_connection: object) -> None:
-    """Spare the question that resets a session which is given back: nothing here alters one."""
+    """Do not reset a session that is given back: nothing here changes its settings."""
 
 
 def is_read_only(driver: asyncpg.Connection) -> bool:

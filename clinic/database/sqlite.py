@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ import databases.core
 from pydantic_core import to_json
 
 from clinic.database.engine import (
+    Complaints,
     DatabaseUnavailable,
     DataRefused,
     Dialect,
@@ -32,7 +34,7 @@ Result = TypeVar("Result")
 
 # How long a statement waits for another process's lock before it gives up.
 BUSY_SECONDS = 5.0
-# ... and one that only asks whether it could be had.
+# The same for a statement that only checks whether the file can be written to.
 PROOF_SECONDS = 1.0
 # How long a transaction waits for its turn among those of this process.
 TURN_SECONDS = 10.0
@@ -45,7 +47,7 @@ READERS = 8
 # `->>`, in which batches are unfolded, came with 3.38 (https://sqlite.org/releaselog/3_38_0.html).
 OLDEST_SQLITE = (3, 38, 0)
 
-# What says that the file cannot be used now, as opposed to: that statement is wrong.
+# Errors that say that the file cannot be used now, not that the statement is wrong.
 AWAY = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -63,8 +65,10 @@ AWAY = frozenset(
         sqlite3.SQLITE_INTERRUPT,
     }
 )
-# What says that a value fits no column, or is too long for any.
+# Errors that say that a value fits no column, or is too long for any.
 UNFIT = frozenset({sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG})
+# Of SQLITE_ERROR's many causes, those by which a schema is not what the migrations made.
+SCHEMA = re.compile(r"no such |.* has no column named |ON CONFLICT clause does not match")
 
 
 class _Connection(sqlite3.Connection):
@@ -77,8 +81,8 @@ class _Connection(sqlite3.Connection):
         # A booking that was confirmed survives a power cut: the default for WAL elsewhere is not
         # to sync each commit (https://sqlite.org/pragma.html#pragma_synchronous).
         self.execute("pragma synchronous = full")
-        # Or a large sort goes into a file in one of the system's folders, of which a container with
-        # a read-only root has none: https://sqlite.org/tempfiles.html
+        # Otherwise a large sort needs a file in one of the system's folders, and a container with a
+        # read-only root has none: https://sqlite.org/tempfiles.html
         self.execute("pragma temp_store = memory")
         # The first read opens the files beside the database, for ``DatabaseFiles`` to know them.
         self.execute("select 1 from sqlite_master limit 1").fetchall()
@@ -95,6 +99,7 @@ class SQLite:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files = DatabaseFiles(path)
+        self._complaints = Complaints()
         self._database = databases.Database(
             f"sqlite:///{path}", factory=_Connection, timeout=BUSY_SECONDS
         )
@@ -113,7 +118,7 @@ class SQLite:
 
     @contextlib.asynccontextmanager
     async def lend(self, *, writing: bool) -> AsyncIterator[Session]:
-        """Lend a session: to a few readers, and one writer. SQLite has one, and no queue for it."""
+        """Lend a session to a few readers and one writer: SQLite has no queue for writers."""
         async with self._turn(self._to_write if writing else self._to_read):
             session = await self._idle_or_new()
             try:
@@ -124,7 +129,7 @@ class SQLite:
                 else:
                     await self._discard(session)
             if writing:
-                # What was committed into a file that nobody will find again must not be confirmed.
+                # A commit into a file that was deleted or replaced must not be confirmed.
                 self.check()
 
     @contextlib.asynccontextmanager
@@ -178,7 +183,7 @@ class SQLite:
         return await self._do(session, lambda connection: run(connection, statements, values))
 
     async def prove(self, session: Session) -> None:
-        """Take the right to write, and give it back."""
+        """Take the write lock, and release it."""
         await self._do(session, take_and_give_back)
 
     async def _do(self, session: Session, work: Callable[[sqlite3.Connection], Result]) -> Result:
@@ -209,7 +214,7 @@ class SQLite:
         return plain(value)
 
     def translate(self, error: Exception) -> Exception | None:
-        """Tell a file that cannot be used now from a statement that is wrong."""
+        """Distinguish a file that cannot be used now from a statement that is wrong."""
         if isinstance(error, DatabaseUnavailable):
             return error
         if isinstance(error, TimeoutError):
@@ -224,12 +229,14 @@ class SQLite:
         # The low byte is the primary code: https://sqlite.org/rescode.html#primary_result_codes
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in AWAY:
-            # A commit that the disk did not take in order may be found again after a crash.
+            # A commit that failed with an I/O error may still be there after a crash.
             kind = NoAnswer if code == sqlite3.SQLITE_IOERR else DatabaseUnavailable
             return kind(f"the database {self._path} cannot be used: {error}")
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         if code in UNFIT:
             return DataRefused(name)
+        if code == sqlite3.SQLITE_ERROR and SCHEMA.match(str(error)):
+            return self._complaints.unfit(f"the database {self._path} refuses: {error}")
         # A constraint's message names table and columns, never values.
         return StatementRefused(
             name, str(error) if isinstance(error, sqlite3.IntegrityError) else ""

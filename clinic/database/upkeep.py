@@ -1,4 +1,4 @@
-"""Keep the database fit for use: up to date before anyone works on it, and the same ever after."""
+"""Bring the database up to date before anyone works on it; then check that it stays the same."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,13 @@ from typing import TypeVar
 import anyio
 
 from clinic.database.connection import Database
-from clinic.database.engine import DatabaseUnavailable, Dialect, NotLetIn, StatementRefused
+from clinic.database.engine import (
+    DatabaseUnavailable,
+    Dialect,
+    NotLetIn,
+    SchemaUnfit,
+    StatementRefused,
+)
 from clinic.database.migration import (
     SELECT_APPLIED,
     CannotMigrate,
@@ -28,7 +34,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# How often to look whether the files still are those that were opened: who writes looks as well.
+# How often to check that the files still are those that were opened; each write checks it, too.
 LOOK_SECONDS = 1.0
 
 SELECT_SERVER = """
@@ -57,7 +63,7 @@ class Upkeep:
 
         Raises:
             DatabaseUnavailable: the database is away, or another process migrates it.
-            CannotMigrate: a person has to put something right first.
+            CannotMigrate: a person has to correct something first.
             DatabaseLost: the files were deleted or replaced.
         """
         with lifecycle.until_stop():
@@ -93,7 +99,7 @@ class Upkeep:
             if not server["migrated"]:
                 return False
             applied = await database.look(SELECT_APPLIED)
-        except StatementRefused as error:
+        except (StatementRefused, SchemaUnfit) as error:
             raise CannotMigrate(
                 f"{place.name} does not say which migrations it has: {error}. The user must be "
                 "the owner of the tables, or have rights on all of them"

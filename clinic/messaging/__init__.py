@@ -1,4 +1,4 @@
-"""How facts travel: from the event log over a broker to whoever records them.
+"""How facts travel: from the event log over a broker to the consumer that records them.
 
 ========================  ========================================================================
 ``message.py``            an event in its envelope
@@ -6,7 +6,7 @@
 ``embedded.py``           the broker that lives in the clinic's own database
 ``rabbitmq/``             the broker on a RabbitMQ server
 ``outbox.py``             the event log, and which of its events are open
-``relay.py``              publish what is open
+``relay.py``              publish open events
 ``settlement.py``         what becomes of a message that was tried: the whole retry policy
 ``consumer.py``           take messages, have them handled, settle them
 ========================  ========================================================================

@@ -21,7 +21,8 @@ MOST_DEATHS = 1_000_000
 class BrokerUnavailable(Unavailable):
     """The broker is away, or no longer answers.
 
-    It may or may not have stored the messages of a publish that fails so: publish them again.
+    After a publish that fails with this, the broker may have stored any of the messages or none:
+    publish them again.
     Deliveries that were not settled come back by themselves.
     """
 
@@ -41,11 +42,11 @@ class Delivery(Protocol):
     def deaths(self) -> int:
         """How many earlier deliveries of this message failed (were settled by ``retry``).
 
-        ``MOST_DEATHS`` where the publisher has put something else in the place of that count.
+        ``MOST_DEATHS`` if the publisher has put something else in place of that count.
         """
 
     async def solved(self) -> None:
-        """Be done with the message: it is never delivered again."""
+        """End the message: it is never delivered again."""
 
     async def retry(self) -> None:
         """Count a death, and deliver the message again after the TTL, not before."""
@@ -77,7 +78,7 @@ Raises:
 
 
 class Broker(Protocol):
-    """A way for messages from here to there, which survives the death of any process."""
+    """Carries messages from publishers to consumers, and survives the death of any process."""
 
     def publishing(self) -> AbstractAsyncContextManager[Publish]:
         """Open a session for publishing.

@@ -18,9 +18,9 @@ from clinic.supervisor import Lifecycle, Unavailable
 
 log = logging.getLogger(__name__)
 
-# Events that one transaction records. It takes four turns of the event loop whatever their number,
-# and those are long while bookings come in: with 100 at a time the consumer fell behind at 3,400
-# bookings a second (benchmarks/README.md). With more, one that fails holds up too many others.
+# Events in one transaction. It takes four turns of the event loop whatever their number, and turns
+# are long while bookings come in: with batches of 100 the consumer fell behind at 3,400 bookings a
+# second (benchmarks/README.md). In larger batches, one that fails delays too many others.
 BATCH = 250
 
 Handle = Callable[[Connection, Sequence[Message]], Awaitable[Sequence[Unreadable | None]]]
@@ -29,7 +29,7 @@ Handle = Callable[[Connection, Sequence[Message]], Awaitable[Sequence[Unreadable
 Return for each message, in order, None if it was handled, or why it never can be.
 
 Raises:
-    Unavailable: none can be handled now; nobody's fault.
+    Unavailable: none can be handled now, through no fault of theirs.
     Exception: handling failed, because of one of them or of all.
 """
 
@@ -42,7 +42,7 @@ class Standing(Enum):
     OPEN = auto()
     """It is the event that the log has under its id, which was never handled."""
     FOREIGN = auto()
-    """It is no event of the log's, whatever id it bears."""
+    """It is not an event of the log, whatever its id."""
 
 
 Recognise = Callable[[Connection, Sequence[Message]], Awaitable[Sequence[Standing]]]
@@ -78,9 +78,9 @@ class Consumer:
         """Handle messages until asked to stop; a service.
 
         Raises:
-            Unavailable: we cannot work at all. What was in hand goes back, without a death.
+            Unavailable: no message can be handled now. Deliveries in hand go back, without a death.
         """
-        # Nothing is taken from the broker before there is a place to put it.
+        # Take nothing from the broker before the database can store it.
         await self.outbox.database.ping()
         async with self.broker.consuming(BATCH) as receive:
             while not lifecycle.stopping:
@@ -112,7 +112,7 @@ class Consumer:
             raise
         except DataRefused as error:
             if len(messages) == 1:
-                return [Unreadable(f"the database takes no such values: {error}")]
+                return [Unreadable(f"the database does not accept its values: {error}")]
         except Exception as error:  # noqa: BLE001 - whatever it is, a delivery failed of it
             if len(messages) == 1:
                 return [error]
@@ -185,7 +185,10 @@ class Consumer:
         except Unavailable:
             raise
         except Exception:
-            log.exception("%d messages that failed cannot be told from copies", len(messages))
+            log.exception(
+                "%d messages failed, and it is unknown whether they are copies of recorded events",
+                len(messages),
+            )
             return [Standing.FOREIGN] * len(messages)
 
 

@@ -286,7 +286,7 @@ def message_from(row: Row) -> Message:
 
 @contextlib.contextmanager
 def database_errors_as_ours() -> Iterator[None]:
-    """Say that the broker is away when the database that it lives in is."""
+    """Raise ``BrokerUnavailable`` when the broker's database is unavailable."""
     try:
         yield
     except DatabaseLost:

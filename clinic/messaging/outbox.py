@@ -16,8 +16,8 @@ marked     long after             A consumer closes it late. Else the broker has
 closed     (the row is deleted)   It is recorded, or set aside for a person.
 =========  =====================  ==================================================================
 
-So nearly every event is written with its row, and its row deleted, and that is all. A hold or claim
-whose process died ends by itself. Publication is at least once, never not at all.
+So nearly every event costs one insert with its row and one delete of the row. A hold or claim whose
+process died ends by itself. Publication is at least once.
 
 The database's clock decides what is due, so that the clocks of many hosts need not agree.
 """
@@ -34,14 +34,14 @@ from functools import partial
 from clinic.database import Connection, Database, Dialect, Sql, again_if_lost, as_row, utc_now
 from clinic.messaging.message import Message
 
-# How long an event is left to the relay that has it: longer than a publish may take, and than it
-# waits after that.
+# How long an event is left to the relay that has it: longer than its publication and the wait
+# before its mark may take together.
 HOLD = datetime.timedelta(seconds=15)
 # How many events are kept in memory, at about 1 KB each, while the broker is slow. The others
 # become due.
 MOST_HELD = 10_000
-# How often the wait doubles for an event that is published again: while all consumers are away for
-# days, what they find is a few copies of each event, not thousands.
+# How often the wait doubles for an event that is published again: after days without consumers, the
+# queue then has a few copies of each event, not thousands.
 MOST_DOUBLINGS = 12
 
 INSERT_EVENTS = Sql(
@@ -200,7 +200,7 @@ async def select_events(connection: Connection, ids: Sequence[str]) -> dict[str,
 
 @dataclass(slots=True)
 class Held:
-    """An event that a relay of this process has to publish, and until when no other does."""
+    """An event that this process's relay has to publish, and until when no other relay does."""
 
     message: Message
     held_until: datetime.datetime
@@ -223,7 +223,7 @@ class Published:
 
 @dataclass
 class Outbox:
-    """The event log of a database, what is open of it, and what this process holds of that.
+    """The event log of a database, its open events, and those that this process holds.
 
     ``again_after`` is how long after its publication an event that is still open is published
     again: well above the time that a message may spend on its way, retries included. ``hold`` is
@@ -235,11 +235,11 @@ class Outbox:
     hold: datetime.timedelta = HOLD
     most_held: int = MOST_HELD
     clock: Callable[[], datetime.datetime] = utc_now
-    # Whether a relay of this process works: for one that does not, no event is held.
+    # Whether a relay of this process works; without one, no event is held.
     relaying: bool = True
     news: asyncio.Event = field(default_factory=asyncio.Event)
     _held: deque[Held] = field(default_factory=deque)
-    # What the database's clock showed, and ours that nobody sets, at the same moment.
+    # The time of the database's clock when it was read, and ``time.monotonic`` at that moment.
     _read: tuple[datetime.datetime, float] | None = None
 
     async def append(self, connection: Connection, messages: Sequence[Message]) -> None:
@@ -256,7 +256,7 @@ class Outbox:
         return self.now() + self.hold if self.relaying else self.now()
 
     def hand_over(self, messages: Iterable[Message], held_until: datetime.datetime) -> None:
-        """Have our own relay publish at once what was written with this hold, and committed."""
+        """Hand committed events to our own relay, to publish at once, unless their hold is over."""
         if held_until > self.now():
             room = self.most_held - len(self._held)
             self._held.extend(
@@ -279,13 +279,13 @@ class Outbox:
         return bool(self._held)
 
     def take_held(self, limit: int) -> list[Held]:
-        """Take from memory, oldest first, what this process has written and still holds."""
+        """Take from memory, oldest first, events that this process has written and still holds."""
         now = self.now()
         taken = [self._held.popleft() for _ in range(min(limit, len(self._held)))]
         return [one for one in taken if one.held_until > now]
 
     async def claim(self, limit: int) -> list[Held]:
-        """Take from the database what is due, and hold it.
+        """Take events that are due from the database, and hold them.
 
         Raises:
             DatabaseUnavailable: the database is away.
@@ -309,7 +309,7 @@ class Outbox:
         ]
 
     async def release(self, held: Sequence[Held]) -> None:
-        """Make events due that are held and cannot be published here.
+        """Make held events due that cannot be published here.
 
         Raises:
             DatabaseUnavailable: the database is away.
@@ -334,7 +334,7 @@ class Outbox:
         return self.again_after * (1 << min(publications, MOST_DOUBLINGS))
 
     async def any_open(self, held_until: datetime.datetime) -> bool:
-        """Say whether an event is open whose hold ends by then, or that is due.
+        """Tell whether any event is due by then.
 
         Raises:
             DatabaseUnavailable: the database is away.
@@ -342,7 +342,7 @@ class Outbox:
         return bool(await self.database.look(SELECT_ANY_OPEN, {"until": held_until}))
 
     async def mark(self, published: Sequence[Published]) -> None:
-        """Put off those of the events that are still open.
+        """Mark those of the events that are still open, which makes them due only much later.
 
         Raises:
             DatabaseUnavailable: the database is away.
@@ -365,7 +365,7 @@ class Outbox:
     def now(self) -> datetime.datetime:
         """Return the time that the database's clock shows, within a round trip to it.
 
-        SQLite has this host's clock. On PostgreSQL it is reckoned from when it was last read.
+        SQLite has this host's clock. PostgreSQL's is calculated from when it was last read.
         """
         if self._read is None:
             return self.clock()

@@ -18,14 +18,14 @@ class Pace:
     """How a relay divides its work, and how often it looks for more."""
 
     batch: int = 400
-    """Events. The next batch is fetched when all of this one is confirmed: with smaller ones the
-    broker would wait for the next one more often (benchmarks/README.md)."""
+    """Events in a batch. The next batch is taken when all of this one is confirmed: with smaller
+    ones the broker would wait more often (benchmarks/README.md)."""
     poll_seconds: float = 1.0
-    """How often to look for what is due, and whether the broker is still there. What this process
-    writes is relayed at once."""
+    """How often to look for events that are due, and whether the broker is still there. Events that
+    this process writes are relayed at once."""
     gather_seconds: float = 0.05
-    """How long to gather events. Nobody waits for one as for an answer, one alone takes as many
-    transactions as a hundred, and bookings wait behind those."""
+    """How long to gather events. No client waits for an event; one event takes as many transactions
+    as a hundred, and bookings wait behind those."""
     mark_after_seconds: float = 2.0
     """How long consumers have to close what was published before it is marked."""
     clock_seconds: float = 60.0
@@ -38,7 +38,7 @@ class Pace:
 class Relay:
     """The service that publishes what is held and what is due; any number may run over one outbox.
 
-    What it has published and not marked, and what it could not release, it keeps over its restarts.
+    When it is restarted, it still has the events that it has not marked, or could not release.
     """
 
     outbox: Outbox
@@ -53,8 +53,8 @@ class Relay:
         """Publish until asked to stop, and then what this process still holds; a service.
 
         Raises:
-            Unavailable: the database or the broker is away. Other relays may have at once what this
-                one held.
+            Unavailable: the database or the broker is away. Other relays may take the events that
+                this one held at once.
         """
         self._poll_at = self._read_clock_at = 0.0
         try:
@@ -84,7 +84,7 @@ class Relay:
                     await self._gather(idle=not taken)
 
     async def _poll(self) -> None:
-        """Claim what is due; a full batch says that there is more."""
+        """Claim events that are due; after a full batch poll again at once."""
         await self._read_clock()
         self._in_hand = await self.outbox.claim(self.pace.batch)
         more = len(self._in_hand) == self.pace.batch
@@ -105,7 +105,7 @@ class Relay:
     async def _publish(self, publish: Publish) -> None:
         """Publish what is in hand, and release what the broker did not store.
 
-        Nothing in hand asks the broker whether it is there.
+        With nothing in hand, this checks that the broker is there.
         """
         stored = await publish([one.message for one in self._in_hand])
         self._unmarked += self.outbox.published(
@@ -115,9 +115,9 @@ class Relay:
         await self._release()
 
     async def _mark_in_passing(self) -> None:
-        """Mark what consumers have had the time to close, if any of it is still open."""
+        """Mark events that consumers have had the time to close, if any of them is still open."""
         newest = time.monotonic() - self.pace.mark_after_seconds
-        # Not before the first has waited for twice as long: one look then serves many.
+        # Not before the first has waited for twice as long, so that one look serves many.
         if not self._unmarked or self._unmarked[0].at > newest - self.pace.mark_after_seconds:
             return
         waited = list(itertools.takewhile(lambda one: one.at <= newest, self._unmarked))
@@ -143,7 +143,7 @@ class Relay:
             del self._in_hand[: self.pace.batch]
 
     async def _let_go(self) -> None:
-        """Mark what was published, release what is held, and keep for the next start what fails."""
+        """Release held events and mark published ones; keep the others for the next start."""
         self._in_hand += self.outbox.take_held(self.outbox.most_held)
         with (
             anyio.CancelScope(shield=True),

@@ -8,8 +8,8 @@ async def settle(delivery: Delivery, failure: Exception | None, death_limit: int
     """Bring a delivery to its end; return whether that is the end of its message, too.
 
     Handled: solved. Unreadable: not solved, since no further try can help. Failed: retry, until the
-    message has died ``death_limit`` times; its next failure makes it not solved. That we could not
-    work at all is nobody's failure and never comes here: such a delivery goes back unsettled.
+    message has died ``death_limit`` times; its next failure makes it not solved. An outage is not a
+    failure of the message and never comes here: such a delivery goes back unsettled.
     """
     match failure:
         case None:
@@ -17,11 +17,11 @@ async def settle(delivery: Delivery, failure: Exception | None, death_limit: int
         case Unreadable():
             await delivery.not_solved(f"unreadable: {failure}")
         case _ if delivery.deaths >= death_limit:
-            # Only its type: what an unknown exception says may quote what it choked on.
+            # Only its type: the message of an unknown exception may quote a patient's name.
             kind = type(failure).__name__
             times = f"{delivery.deaths + 1} times"
             if delivery.deaths >= MOST_DEATHS:
-                times = "now (its header x-death is no broker's)"
+                times = "an unknown number of times (no broker wrote its header x-death)"
             await delivery.not_solved(f"failed {times}, at last with {kind}")
         case _:
             await delivery.retry()

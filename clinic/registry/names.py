@@ -40,9 +40,9 @@ _UNSEEN_BEYOND = (
     "\U00016fe4\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 # ... but some of them change how their neighbours look, and stay beside these: joiners inside of a
-# word of a script whose letters join (Arabic and its kin, Mongolian, those of India and Indochina)
-# and inside of an emoji; selectors after a character that has variants (those of China, Japan and
-# Korea, Mongolian, Myanmar, Phags-pa, symbols).
+# word of a script whose letters join (Arabic and its kin, Mongolian, those of India and Indochina;
+# their digits do not) and inside of an emoji; selectors after a character that has variants (those
+# of China, Japan and Korea, Mongolian, Myanmar, Phags-pa, symbols).
 _JOINING = (
     "\u0600-\u061b\u061d-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u17b3\u17b6-\u17ff\u1810-\u18af"
     "\U00010a80-\U00010aff\U00011000-\U00011fff\U0001e900-\U0001e95f"
@@ -55,7 +55,7 @@ _VARYING = (
 
 BANNED = re.compile(f"[{_BANNED}{_BANNED_BEYOND}]")
 UNSEEN = re.compile(
-    f"((?<=[{_JOINING}])[\u200c\u200d\u180e](?=[{_JOINING}])"
+    f"((?<=[{_JOINING}])(?<!\\d)[\u200c\u200d\u180e](?=[{_JOINING}])(?!\\d)"
     f"|(?:(?<=[{_PICTURES}])|(?<=[{_PICTURES}]\ufe0f))\u200d(?=[{_PICTURES}])"
     f"|(?<=[{_VARYING}])[\ufe00-\ufe0f\u180b-\u180d\u180f\U000e0100-\U000e01ef])"
     f"|[{_UNSEEN}{_UNSEEN_BEYOND}]"

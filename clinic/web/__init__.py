@@ -1,8 +1,8 @@
 """HTTP as a service.
 
 ========================  ========================================================================
-``endpoints.py``          the endpoint, of which each feature has a table; routes made of these
-``refusals.py``           what a client is told instead: problem details (RFC 9457)
+``endpoints.py``          what an endpoint is; routes made from the features' tables of endpoints
+``refusals.py``           refusals, which clients get as problem details (RFC 9457)
 ``problems.py``           exceptions answered as problem details
 ``headers.py``            read headers, each as one value or as a list
 ``reading.py``            read a request's body and parameters, or say what is wrong with them
@@ -10,8 +10,8 @@
 ``browsers.py``           what a browser must not do with the clinic for another site's page
 ``streaming.py``          answers that are sent piece by piece
 ``application.py``        routes and exceptions put together
-``leaving.py``             work ends when its client has left
-``health.py``             is the process alive, is it of use
+``leaving.py``            cancel the work for a client that has left
+``health.py``             is the process alive, is it ready
 ``description.py``        all that an endpoint may answer
 ``openapi.py``            the description for programs: an OpenAPI document
 ``docs.py``               the same over HTTP, and for people: ``docs.html``, ``docs.css``

@@ -25,7 +25,7 @@ def application(routes: Sequence[BaseRoute], knows: KnowsHost, root_path: str = 
     begins with at a proxy, such as ``/clinic``; requests may come with it or without.
     """
     app = Starlette(routes=routes, exception_handlers=HANDLERS)
-    # A redirect would send clients to whatever the Host header says (docs/libraries.md).
+    # A redirect would send clients to any host that the Host header names (docs/libraries.md).
     app.router.redirect_slashes = False
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:

@@ -28,7 +28,7 @@ ANSWER_HEADERS = (
 )
 NAMES = frozenset(name for name, _ in ANSWER_HEADERS)
 
-# By these a browser tells for whom it asks.
+# In these headers a browser says which page sends the request.
 TELLING = (b"sec-fetch-site", b"origin")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -76,9 +76,9 @@ class CrossSite(Refusal):
 def known_hosts(given: Collection[str], listening: str) -> KnowsHost:
     """Return the check of a Host header: by the names that are given, or by where we listen.
 
-    What listens on loopback only is asked by names of loopback only; else any web page could have
-    its own name resolved to it, and read all answers as its own (DNS rebinding). What listens
-    elsewhere cannot know its names, and unless they are given takes all.
+    A clinic that listens on loopback only accepts names of loopback only; otherwise any web page
+    could have its own name resolved to it, and read all answers as its own (DNS rebinding). A
+    clinic that listens elsewhere cannot know its names, and accepts all unless they are given.
     """
     if not given and not _is_loopback(listening):
         return lambda _host: True
@@ -93,7 +93,7 @@ def known_hosts(given: Collection[str], listening: str) -> KnowsHost:
 
 
 def refusal(scope: Scope, knows: KnowsHost) -> Refusal | None:
-    """Return why a request is refused for whom it is sent to, or for whom it comes from."""
+    """Return the refusal of a request to another host or from another site's page, or None."""
     by_name = headers_by_name(scope)
     try:
         host = header(scope, b"host") if b"host" in by_name else None
@@ -128,9 +128,9 @@ def with_answer_headers(send: Send) -> Send:
 def _is_cross_origin(host: str | None, origin: str | None, site: str | None) -> bool:
     """Tell whether a browser sends this for a page that is not the clinic's.
 
-    No page can set these headers, and no browser leaves both of them out of what could change
-    something; programs that are no browsers send neither. In which order to ask is learned from
-    https://pkg.go.dev/net/http#CrossOriginProtection.
+    No page can set these headers, and every browser sends one of them with a request that could
+    change something; programs that are not browsers send neither. The order of the checks is that
+    of https://pkg.go.dev/net/http#CrossOriginProtection.
     """
     if site is not None and site != "none":
         return site != "same-origin"
@@ -138,7 +138,7 @@ def _is_cross_origin(host: str | None, origin: str | None, site: str | None) -> 
 
 
 def _is_own(origin: str, host: str | None) -> bool:
-    """Tell whether an origin is the host that was asked, whatever ends TLS in between."""
+    """Tell whether an origin is the host that was asked, even if a proxy ends TLS in between."""
     scheme, separator, authority = origin.partition("://")
     theirs, ours = HOST.fullmatch(authority), HOST.fullmatch(host or "")
     if not separator or theirs is None or ours is None:

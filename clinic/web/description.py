@@ -1,4 +1,4 @@
-"""Everything that an endpoint may answer: its own answers, and the refusals that come to all."""
+"""Everything that an endpoint may answer: its own answers, and the refusals that all share."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -46,7 +46,7 @@ EVERYWHERE: tuple[type[Refusal], ...] = (
     Crowded,
     Stopped,
 )
-# No endpoint answers these: a request with them has found none.
+# No endpoint answers these: such a request reaches none.
 NOWHERE: tuple[type[Refusal], ...] = (NoSuchAddress, NoSuchMethod, UnknownMethod)
 
 # What the headers of a refusal say.
@@ -91,7 +91,7 @@ def schema_name(refusal: type[Refusal]) -> str:
 
 
 def _merged(answers: Sequence[Answer], root_path: str) -> Answer:
-    """Return one answer that may be whatever the given ones, of one status, may be."""
+    """Return one answer that stands for all given ones, which have the same status."""
     return Answer(
         status=answers[0].status,
         text=" ".join(answer.text for answer in answers),

@@ -22,7 +22,7 @@ from clinic.web.openapi import OPENAPI_VERSION, openapi
 from clinic.web.reading import JSON
 
 HTML = "text/html"
-# Where a clinic listens unless it is told otherwise; what a Host header says is anybody's word.
+# Where a clinic listens by default. A Host header may name anything, so it is not used.
 HERE = "http://127.0.0.1:8000"
 FOLDER = Path(__file__).parent
 
@@ -55,7 +55,7 @@ class Documents:
         return await self._once("page", root_path, self._page)
 
     async def _once(self, name: str, root_path: str, make: Callable[[str], bytes]) -> bytes:
-        # In a thread, because the first time takes 35 ms; one at a time, so that it stays the only.
+        # In a thread, because making it takes 35 ms; one at a time, so that it is made only once.
         async with self._making:
             if (name, root_path) not in self._made:
                 made = await anyio.to_thread.run_sync(make, root_path)

@@ -28,7 +28,7 @@ class Permission(StrEnum):
     """What a client must be allowed to do."""
 
     OPEN = "open"
-    """Nothing: whoever asks is answered."""
+    """Nothing: every client is answered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class Endpoint(Generic[Part]):
 
     The rest describes it. ``name`` is its operationId and its anchor in ``/docs``. ``ids`` and
     ``queries`` are examples: of the values in the path, and of whole queries. ``refusals`` are
-    those of its own; ``clinic.web.description`` adds those that come to all.
+    those of its own; ``clinic.web.description`` adds those that all share.
     """
 
     method: str

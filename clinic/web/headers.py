@@ -21,19 +21,17 @@ PATH = re.compile("(?:^|<)(?=/)")
 
 
 class RepeatedHeader(Refusal):
-    """A header that may stand only once stands there again."""
+    """A header that may be sent only once is repeated."""
 
     status = HTTPStatus.BAD_REQUEST
     slug = "repeated-header"
     title = "A header is repeated"
     explanation = (
-        "A header that is no list stands there more than once: which is meant is not clear."
+        "A header that may be sent only once was repeated: it is not clear which value is meant."
     )
 
     def __init__(self, name: bytes) -> None:
-        super().__init__(
-            f"The header {_spelt(name)} stands there more than once. Nothing was changed."
-        )
+        super().__init__(f"The header {_spelt(name)} was sent more than once. Nothing was changed.")
 
     @classmethod
     def example(cls) -> Self:
@@ -48,8 +46,8 @@ class ListTooLong(Refusal):
     slug = "list-too-long"
     title = "A header is too long"
     explanation = (
-        "A header that is a list, Accept say, is longer than any client has a use for: keep it "
-        f"below {LONGEST_LIST_BYTES // 1024} KiB."
+        "A header that is a list, such as Accept, is too long: keep it below "
+        f"{LONGEST_LIST_BYTES // 1024} KiB."
     )
 
     def __init__(self, name: bytes) -> None:
@@ -71,11 +69,11 @@ def _spelt(name: bytes) -> str:
 def header(scope: Scope, name: bytes) -> str | None:
     """Return the value of a header that is no list, or None; ``name`` is in lower case.
 
-    Starlette copies them all before it looks, and where there is none it raises an error inside:
-    for three headers that is a twentieth of what booking takes (benchmarks/README.md).
+    Starlette copies all headers before it looks for one, and handles an exception where there is
+    none: for three headers that is a twentieth of a booking's time (benchmarks/README.md).
 
     Raises:
-        RepeatedHeader: it stands in more than one line, and another reader might take another.
+        RepeatedHeader: it is repeated, and another reader might take another one of its values.
     """
     by_name = headers_by_name(scope)
     value = by_name.get(name)

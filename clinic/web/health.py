@@ -1,4 +1,4 @@
-"""Is the process alive, and is it of use: ``/health/live`` and ``/health/ready``."""
+"""Is the process alive, and is it ready: ``/health/live`` and ``/health/ready``."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ PATHS = ("/health/live", "/health/ready")
 
 @dataclass(frozen=True)
 class Health:
-    """How the process is: of use or not, and the state of each part, by its name."""
+    """The health of the process: whether it is ready, and the state of each part, by its name."""
 
     ready: bool
     parts: Mapping[str, str]
 
 
 def is_health(path: str) -> bool:
-    """Tell whether a path is for orchestrators, who are answered whatever else is not."""
+    """Tell whether a path is for orchestrators, which are answered even when nothing else is."""
     return path.removesuffix("/") in PATHS
 
 
@@ -53,7 +53,7 @@ READY = {
     "properties": {
         "status": {"type": "string", "enum": ["ready", "degraded", "unavailable"]},
         "parts": {
-            "description": "The state of each part, by its name; up is well.",
+            "description": "The state of each part, by its name: up if it works.",
             "type": "object",
             "additionalProperties": {"type": "string"},
         },

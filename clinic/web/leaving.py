@@ -1,4 +1,4 @@
-"""Work for a client that has left is work for nobody."""
+"""Cancel the work for a client that has left."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,8 +16,8 @@ CLIENT_LEFT = 499
 def ends_with_client(handler: Handler) -> Handler:
     """Return a handler that is cancelled as soon as its client has left; for expensive reads.
 
-    It is for requests without a body: what arrives of one is thrown away. The handler's shields
-    hold, as they would not if its task were cancelled: what it has to put in order, it does.
+    It is for requests without a body, because it throws a body away. It cancels by a scope, so that
+    the handler's shields protect its clean-up; they would not if its task were cancelled.
     """
 
     async def handle(request: Request) -> Response:

@@ -13,10 +13,10 @@ from clinic.web.refusals import Refusal
 OPENAPI_VERSION = "3.1.1"
 REFERENCE = "#/components/schemas/{model}"
 TEXT = """\
-Every path is the same with and without a final slash, and HEAD is answered as GET is, without a
-body. Times are the clinic's wall-clock time; one with an offset is converted to it. What goes wrong
-is answered as problem details (RFC 9457), whose `type` leads to an explanation; an address that is
-not here as 404, and a method that is not possible there as 405, with Allow."""
+Every path is the same with and without a final slash. HEAD is answered as GET is, without a body.
+Times are the clinic's wall-clock time; a time with an offset is converted to it. Errors are problem
+details (RFC 9457), whose `type` leads to an explanation. An unknown address gets 404; a method that
+an address does not have gets 405, with Allow."""
 
 
 class _Untitled(GenerateJsonSchema):

@@ -83,8 +83,8 @@ class WrongMediaType(Refusal):
     slug = "wrong-media-type"
     title = "The media type is wrong"
     explanation = (
-        "The header Content-Type must be there, and say that the body is JSON: a browser sends "
-        "that for the page of another site only if it may."
+        "The header Content-Type is required and must say that the body is JSON: a browser sends "
+        "that for the page of another site only with permission."
     )
 
     def __init__(self, media_types: Sequence[str]) -> None:
@@ -177,7 +177,7 @@ async def read_json_object(
 ) -> dict[str, object]:
     """Return the JSON object in a request's body, which says that it is of one of the media types.
 
-    Of a field that stands twice in it, the last counts.
+    If a field is repeated, its last value counts.
 
     Raises:
         Refusal: the body is too large (not all of it is read then), compressed, of another media
@@ -291,7 +291,7 @@ def _require(request: Request, media_types: Sequence[str]) -> None:
 
 
 async def _read_body(request: Request) -> bytes:
-    # The server lets no such header pass that is no number.
+    # The server refuses a header that is not a number.
     announced = int(header(request.scope, b"content-length") or 0)
     if announced > LARGEST_BODY_BYTES and (
         announced > MOST_DISCARDED_BYTES or header(request.scope, b"expect") is not None

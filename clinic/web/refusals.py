@@ -14,7 +14,7 @@ RETRY_AFTER_SECONDS = 2
 LATER = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 CLOSES = {"Connection": "close"}
 
-# Pydantic's words are for programmers; these are for whoever filled in the field.
+# Pydantic's texts are for programmers; these are for the person who filled in the field.
 WORDS = {
     "missing": "is required",
     "string_type": "must be text",
@@ -97,7 +97,7 @@ class WrongFields(Refusal):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "wrong-fields"
     title = "Fields are wrong"
-    explanation = "Fields of the body or parameters of the query are wrong: all of them are named."
+    explanation = "Fields of the body or parameters of the query are wrong; all of them are named."
     Members = _WrongFieldsMembers
 
     def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
@@ -190,10 +190,10 @@ class OurFault(Refusal):
     slug = "our-fault"
     title = "The clinic failed"
     explanation = (
-        "The fault is the clinic's. Look whether the request was carried out before you send it "
+        "The fault is the clinic's. Check whether the request was carried out before you send it "
         "again; with an Idempotency-Key a booking can be sent again at once."
     )
     detail = (
-        "The fault is the clinic's, not yours; it was logged. Whether the request was carried out "
-        "is not certain: look before you send it again."
+        "The fault is the clinic's, not yours; it was logged. The request may have been carried "
+        "out: check before you send it again."
     )

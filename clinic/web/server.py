@@ -29,9 +29,9 @@ __all__ = ["CannotListen", "HttpServer", "Limits", "address_of", "listen"]
 
 log = logging.getLogger(__name__)
 
-# How often it is looked for clients that keep us waiting for too long.
+# How often to look for clients that keep us waiting for too long.
 LOOK_SECONDS = 0.1
-# Connections that are closed at each look for those who wait to be accepted: 2,000 a second.
+# Connections closed at each look to make room for clients that wait to be accepted: 2,000 a second.
 MOST_AT_ONCE = 200
 
 
@@ -56,7 +56,7 @@ class HttpServer:
             access_log=False,  # it would log query strings, and so patients' names
             proxy_headers=False,  # nobody here asks who the client is
             server_header=False,
-            # uvicorn cancels what is left; a moment before the supervisor would.
+            # uvicorn cancels the requests that are left, a moment before the supervisor would.
             timeout_graceful_shutdown=max(1, int(self.grace_seconds) - 1),
         )
         server = _Server(self, config, lifecycle)
@@ -88,7 +88,7 @@ def _affordable(limits: Limits) -> Limits:
 class _Server(uvicorn.Server):
     """uvicorn as one service among others: it stops when told, and leaves the signals alone.
 
-    It listens as long as there may be another connection. While there may not, clients wait in the
+    It listens while there is room for another connection. While there is none, clients wait in the
     system's queue: nobody is accepted only to be refused.
     """
 
@@ -105,7 +105,7 @@ class _Server(uvicorn.Server):
         limits = _affordable(service.limits)
         self._crowd = Crowd(limits, self.server_state, self._close_door)
         self._open = False
-        # As documented, any factory of protocols will do; typed is a class.
+        # uvicorn documents that any factory of protocols will do; its type hint asks for a class.
         config.http = cast("Any", self._connection)
 
     def _connection(self, **_given: Any) -> Connection:
@@ -167,9 +167,9 @@ class _Server(uvicorn.Server):
         await self._crowd.disperse()
 
     async def _let_in_the_last(self) -> None:
-        """Take in those who are connected already, as far as the system is concerned.
+        """Accept the clients that the system has connected already.
 
-        When nobody listens any more it resets them, and what a proxy has sent them is lost.
+        When the socket is closed the system resets them, and the requests that they sent are lost.
         """
         room = self._crowd.limits.connections - len(self._crowd.members)
         waiting: list[socket.socket] = []

@@ -18,11 +18,11 @@ async def stream(pieces: AsyncIterator[str], media_type: str) -> Response:
 
 
 class _Stream(StreamingResponse):
-    """A response that ends what it reads from, however it ends itself.
+    """A response that closes the generator it reads from, however it ends itself.
 
-    Starlette leaves a generator that is in the middle to the garbage collector, and with it what
-    the generator has under way: it goes on for a client that has left, and at a stop of the event
-    loop generators within one another are closed all at once, which they report as errors.
+    Starlette leaves an unfinished generator to the garbage collector. Its work then goes on for a
+    client that has left; and when the event loop stops, nested generators are closed all at once,
+    which they report as errors.
     """
 
     def __init__(self, first: str, rest: AsyncIterator[str], media_type: str) -> None:
@@ -39,7 +39,7 @@ class _Stream(StreamingResponse):
         try:
             await super().stream_response(send)
         finally:
-            # Or the first thing that they await in their end would be cancelled, too.
+            # Otherwise the first await in their clean-up would be cancelled, too.
             with anyio.CancelScope(shield=True):
                 await _close(self.body_iterator)
                 await _close(self._rest)

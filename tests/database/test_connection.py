@@ -71,7 +71,7 @@ async def test_one_statement_reads_without_a_transaction(database: Database) -> 
     for _ in range(MOST_CONNECTIONS + 1):
         assert await database.look("select count(*) as n from message") == [{"n": 1}]
         with pytest.raises(StatementRefused):
-            await database.look("select * from nothing")
+            await database.look("selec 1")
         with anyio.move_on_after(0):
             await database.look("select count(*) as n from message")
     assert await count(database) == 1

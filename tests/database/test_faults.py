@@ -1,6 +1,7 @@
 """Whatever happens to the database, and whenever: it is unavailable, and nothing else."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,6 +18,8 @@ from clinic.database import (
     DatabaseUnavailable,
     Dialect,
     OutcomeUnknown,
+    SchemaUnfit,
+    StatementRefused,
     open_database,
     utc_now,
 )
@@ -24,7 +27,7 @@ from clinic.database.postgresql import MOST_CONNECTIONS, PostgreSQL
 from clinic.database.sqlite import SQLite
 from tests.database.interceptor import Fault, Interceptor
 from tests.database.test_connection import INSERT, count
-from tests.servers import Postgres
+from tests.servers import Postgres, ServerFailed
 from tests.timing import PATIENCE_SECONDS, SLACK_SECONDS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
@@ -33,6 +36,12 @@ HUNG_SECONDS = 0.4
 INSERT_NOW = """
     insert into message (queue, id, type, subject, body, ready_at)
     values ('main', 'now', 't', 's', '{}', now())
+"""
+
+REFUSE = """
+    create function refuse() returns trigger language plpgsql as
+    $$ begin raise exception 'not %', new.id; end $$;
+    create trigger refuse before insert on message for each row execute function refuse()
 """
 
 
@@ -45,7 +54,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def server_url(postgres: Postgres, postgres_template: str) -> Iterator[str]:
-    """One database for all; a test ends when its sessions have."""
+    """One database for all tests of this module; a test ends when its sessions have ended."""
     yield postgres.create_database("faults", postgres_template)
     postgres.drop_database("faults")
 
@@ -91,7 +100,7 @@ async def snapshot(database: Database) -> None:
 
 
 Way = Callable[[Database], Awaitable[None]]
-# What is said at each step of each way to use the database.
+# Each way to use the database, with the SQL of each of its steps.
 STEPS: list[tuple[Way, str]] = [
     (transaction, "begin"),
     (transaction, "insert into message"),
@@ -150,7 +159,7 @@ async def test_a_server_that_nobody_can_reach_is_an_outage(
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 100, b"N"])
-async def test_what_is_no_postgresql_is_an_outage(answer: bytes) -> None:
+async def test_a_server_that_is_not_postgresql_is_an_outage(answer: bytes) -> None:
     async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer)
         writer.close()
@@ -167,7 +176,7 @@ async def test_what_is_no_postgresql_is_an_outage(answer: bytes) -> None:
 async def test_a_conversation_that_ends_after_any_byte_is_an_outage(
     postgres: Postgres, url: str
 ) -> None:
-    """Of what the server says; a connection's beginning has some 600 bytes, all of it 1,500."""
+    """A server sends some 600 bytes when a client connects, 1,500 in the whole conversation."""
     left = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -223,6 +232,52 @@ async def all_ended_but(database: Database, idle: int) -> None:
     with anyio.fail_after(PATIENCE_SECONDS):
         while (await database.look(sql))[0]["n"] > idle:
             await anyio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "damage_and_mending",
+    [
+        ("alter table message rename to lost", "alter table lost rename to message"),
+        ("alter table message rename body to lost", "alter table message rename lost to body"),
+        ("alter table message set schema lost", "alter table lost.message set schema public"),
+        ("revoke insert on message from clerk", "grant insert on message to clerk"),
+        ("revoke usage on schema public from public", "grant usage on schema public to public"),
+        (REFUSE, "drop trigger refuse on message; drop function refuse"),
+    ],
+)
+@pytest.mark.parametrize("way", [transaction, at_once])
+async def test_a_schema_that_is_altered_under_us_is_an_outage_until_it_is_mended(
+    postgres: Postgres,
+    url: str,
+    way: Way,
+    damage_and_mending: tuple[str, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    damage, mending = damage_and_mending
+    with suppress(ServerFailed):
+        postgres.execute("create role clerk login; create schema lost", "faults")
+    postgres.execute("grant all on message to clerk", "faults")
+    async with open_database(url.replace("postgres@", "clerk@")) as database:
+        await way(database)
+        postgres.execute(f"truncate message; {damage}", "faults")
+        try:
+            for _ in range(3):
+                with pytest.raises(SchemaUnfit) as failure:
+                    await way(database)
+                assert not isinstance(failure.value, OutcomeUnknown)
+        finally:
+            postgres.execute(mending, "faults")
+        await way(database)
+        assert await count(database) == 1
+    (line,) = [record.getMessage() for record in caplog.records if "refuses" in record.message]
+    assert re.search("message|body|schema|trigger", line.split("refuses")[1])
+    assert "not a" not in line
+    assert "get 503 until somebody puts it right" in line
+
+
+async def test_a_statement_that_is_no_sql_is_our_fault(database: Database) -> None:
+    with pytest.raises(StatementRefused, match="42601"):
+        await database.look("selec 1")
 
 
 async def test_a_commit_that_waits_for_a_standby_may_have_been_done(
@@ -296,7 +351,7 @@ class TestSQLite:
 
     @pytest.mark.parametrize(("way", "step"), STEPS)
     async def test_a_disk_that_hangs(self, database: Database, way: Way, step: str) -> None:
-        """As seen from the loop: the thread of the connection comes to nothing for a while."""
+        """The event loop sees only that the connection's thread does nothing for a while."""
         await look(database)
         engine = database._engine
         assert isinstance(engine, SQLite)
@@ -328,6 +383,30 @@ class TestSQLite:
         with anyio.move_on_after(HUNG_SECONDS / 2):
             await database.look(endless)
         await transaction(database)
+
+    @pytest.mark.parametrize(
+        ("damage", "mending"),
+        [
+            ("alter table message rename to lost", "alter table lost rename to message"),
+            ("alter table message rename body to lost", "alter table message rename lost to body"),
+        ],
+    )
+    @pytest.mark.parametrize("way", [transaction, at_once])
+    async def test_a_schema_that_is_altered_under_us_is_an_outage_until_it_is_mended(
+        self, url: str, database: Database, way: Way, damage: str, mending: str
+    ) -> None:
+        async with open_database(url) as other:
+            await other.at_once(damage)
+            for _ in range(3):
+                with pytest.raises(SchemaUnfit):
+                    await way(database)
+            await other.at_once(mending)
+        await way(database)
+        assert await count(database) == 1
+
+    async def test_a_statement_that_is_no_sql_is_our_fault(self, database: Database) -> None:
+        with pytest.raises(StatementRefused, match="SQLITE_ERROR"):
+            await database.look("selec 1")
 
     async def test_a_file_that_may_not_grow(self, database: Database) -> None:
         with pytest.raises(DatabaseUnavailable, match="full"):

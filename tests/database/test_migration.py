@@ -170,7 +170,7 @@ def test_an_older_book_is_taken_over(older_book: Book, whole_schema: list[str]) 
     assert migrate(older_book.url) == []
 
 
-def test_one_that_has_every_step_is_taken_over_as_it_is(
+def test_a_book_that_has_every_step_is_taken_over_as_it_is(
     empty_book: Book, whole_schema: list[str]
 ) -> None:
     migrate(empty_book.url)
@@ -205,8 +205,8 @@ def test_a_book_that_stopped_before_is_refused_in_one_line(older_book: Book) -> 
     before = older_book.schema()
     with pytest.raises(CannotMigrate) as refused:
         migrate(older_book.url)
-    assert "up to 0007.outbox" in str(refused.value)
-    assert "run `clinic.py migrate` of one that has 0010.overrides_by_time" in str(refused.value)
+    assert "its last migration is 0007.outbox" in str(refused.value)
+    assert "`clinic.py migrate` of a version that has 0010.overrides_by_time" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert older_book.schema() == before
 
@@ -285,10 +285,10 @@ def test_a_migration_needs_no_folder_for_temporary_files(tmp_path: Path) -> None
     ("make", "says"),
     [
         (lambda path: path.write_text("no database" * 100), "not a database"),
-        (lambda path: path.mkdir(), "unable to open database file"),
+        (lambda path: path.mkdir(), "it is no regular file"),
     ],
 )
-def test_a_file_that_is_no_database_is_said_plainly(
+def test_a_file_that_is_not_a_database_is_reported_plainly(
     tmp_path: Path, make: object, says: str
 ) -> None:
     path = tmp_path / "clinic.db"
@@ -298,7 +298,7 @@ def test_a_file_that_is_no_database_is_said_plainly(
         migrate(f"sqlite:///{path}")
 
 
-def test_a_missing_folder_is_said_plainly(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_plainly(tmp_path: Path) -> None:
     with pytest.raises(CannotMigrate, match="Check that its folder exists"):
         migrate(f"sqlite:///{tmp_path}/missing/clinic.db")
 

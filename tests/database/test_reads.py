@@ -58,7 +58,7 @@ async def test_a_read_serves_those_who_asked_for_the_same_before_it_began() -> N
     assert set(await outcomes(*crowd)) == {2}
 
 
-async def test_whoever_leaves_takes_nobody_along() -> None:
+async def test_a_client_that_leaves_fails_no_other() -> None:
     reads, table = ExpensiveReads(1), Table()
     (first,) = await begin(reads, table, "first")
     crowd = await begin(reads, table, *["a"] * 6)

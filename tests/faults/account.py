@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-# So many of each kind of violation are told in full.
+# How many violations of each kind are told in full.
 MOST_TOLD = 5
 FIELDS = ("patient_name", "office_number", "doctor_name", "date_time", "duration_minutes", "status")
 
@@ -35,9 +35,9 @@ class Entry:
     stands: State | None = None
     """What was confirmed last."""
     may_stand: list[State] = field(default_factory=list)
-    """What may have come about, or may yet: asked for, and neither confirmed nor refused for good.
+    """States that it may have or get: asked for, and neither confirmed nor refused for good.
 
-    A request of which no answer came may be carried out late, by a process that was frozen.
+    A request that was not answered may be carried out late, by a process that was frozen.
     """
 
     @property

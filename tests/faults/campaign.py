@@ -22,7 +22,7 @@ from tests.faults.worlds import DEAD, MAIN, World
 from tests.servers import ServerMissing
 
 CLIENTS = 8
-# How often a second fault is laid over the first one.
+# The share of faults over which a second one is laid.
 TWICE = 0.2
 # How many seconds faults last, and how often: most are over before anybody has noticed, some only
 # after every deadline and heartbeat of the clinic.
@@ -73,7 +73,8 @@ class Campaign:
 
     def __post_init__(self) -> None:
         self._rng = random.Random(f"{self.plan.seed} faults")
-        # Of their own: how often they ask again depends on the machine, what is drawn must not.
+        # The probes have a generator of their own: how often they ask again depends on the machine,
+        # and the faults that are drawn must not.
         self._probes_rng = random.Random(f"{self.plan.seed} probes")
         self._numbers = itertools.count(1)
 

@@ -17,11 +17,11 @@ from tests.servers.ports import LOOPBACK
 
 FIRST_DAY = datetime(2027, 1, 1, 8)
 OFFICES, DOCTORS, DAYS, QUARTERS = 300, 200, 120, 48
-# So many of the times that were asked for last are asked for again.
+# Clients ask again for one of the times that were asked for last, among this many.
 RECENT = 40
 # How long a client waits before it tries the other process: less than most outages take.
 ANSWER_SECONDS = 6.0
-# All faults end sooner; who is not answered by then never will be.
+# All faults end sooner; a client that is not answered by then never will be.
 GIVE_UP_SECONDS = 180.0
 AGAIN_SECONDS = 0.2
 
@@ -214,7 +214,8 @@ class Crowd:
             self._begun += 1
             wanted = as_booked(self._wishes.fields(f"patient {self._begun}"))
             keyed = self._rng.random() < 0.4
-            # Without a key, one that was moved and is asked for again, late, would be booked anew.
+            # Only with a key: without one, an appointment that was moved would be booked anew when
+            # its booking is sent again late.
             then = self._rng.choice(("", "move", "arrive", "cancel")) if keyed else ""
             return Entry(wanted, f"key-{self._begun}" if keyed else None), then
 

@@ -36,7 +36,7 @@ from tests.servers.proxy import Direction, Mode
 # A quorum queue of RabbitMQ 3.10 that is declared some 3 s before its node is killed never works
 # again (docs/libraries.md), and is declared some 3 s after it was deleted.
 SETTLE_SECONDS = 10.0
-# For what the database does for us while others hold on to it.
+# How long a statement of the test waits for locks that the clinic holds.
 LOCK_SECONDS = 5
 FILE_BYTES = 64 * 1024
 # How often leaders are killed for each time that any other fault comes.
@@ -79,7 +79,7 @@ def kill(places: list[Place]) -> End:
 def stop(world: World, place: Place) -> End:
     """Stop a process in order: it does so in time, or says what another fault keeps it from."""
     status = place.stop()
-    if status and "Stopping took longer" not in place.clinic.log:
+    if status and "The stop took longer" not in place.clinic.log:
         words = place.clinic.log[-600:]
         world.ended_badly.append(f"{place.role} stopped with status {status}: {words}")
     return place.start
@@ -286,7 +286,7 @@ def ask(name: str, call: Call, *, deletes_queue: bool = False) -> Kind:
     """Return the kind of fault for which an administrator asks the broker."""
 
     def begin(world: Servers, _: random.Random) -> End:
-        # What the fault before has deleted may not be there yet.
+        # A piece that an earlier fault deleted may not be there yet.
         with contextlib.suppress(AMQPError):
             world.ask_broker(call)
         if deletes_queue:

@@ -31,7 +31,7 @@ def judged(kept: Kept, account: Account | None = None) -> set[str]:
     return set(account.violations)
 
 
-def test_what_is_as_it_was_confirmed_is_clean() -> None:
+def test_a_book_as_it_was_confirmed_is_clean() -> None:
     assert judged(RIGHT) == set()
 
 
@@ -55,12 +55,12 @@ WRONG: dict[str, tuple[dict[str, Any], set[str]]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_differs_is_found(wrong: str) -> None:
+def test_a_difference_is_found(wrong: str) -> None:
     differs, found = WRONG[wrong]
     assert found <= judged(replace(RIGHT, **differs))
 
 
-def test_what_was_not_answered_may_stand_or_not() -> None:
+def test_a_booking_that_was_not_answered_may_stand_or_not() -> None:
     absent = replace(
         RIGHT, book=[RECORD], log=EVENTS[:1], recorded=RECORDED[:1], totals={"booked": 1}
     )
@@ -70,7 +70,7 @@ def test_what_was_not_answered_may_stand_or_not() -> None:
         assert judged(kept, account) == set()
 
 
-def test_what_was_refused_must_not_stand() -> None:
+def test_a_booking_that_was_refused_must_not_stand() -> None:
     account = confirmed()
     account.entries[1] = Entry(OTHER)
     assert "invented" in judged(RIGHT, account)

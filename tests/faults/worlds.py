@@ -22,8 +22,8 @@ from tests.timing import PATIENCE_SECONDS
 MAIN, DEAD, ASIDE = "rmq-for-retries", "dlq-for-retries", "rmq-not-solved"
 DATABASE, OWNER = "clinic", "clinic"
 
-# Everything that waits for its time waits for little, and a few deliveries fail at any time: there
-# is something in every queue when a fault comes.
+# All waits are short, and a few deliveries fail at any time, so that every queue has messages when
+# a fault comes.
 SETTINGS: dict[str, Any] = {
     "TTL_FOR_RETRIES": 500,
     "DEATH_LIMIT": 10,
@@ -33,7 +33,8 @@ SETTINGS: dict[str, Any] = {
     "CLINIC_LOG_LEVEL": "info",
 }
 
-# The statements into which ``full`` breaks: as PostgreSQL's own, for nobody can limit a database.
+# The tables into which nothing can be written while the disk is "full": a trigger raises the error,
+# because the size of a database cannot be limited.
 GUARDED_TABLES = ("appointment", "event", "outbox", "recorded")
 ALLOW = "begin return null; end"
 REFUSE = "begin raise 'no space left on device' using errcode = 'disk_full'; end"
@@ -249,7 +250,7 @@ class Servers(World):
         for server in (self.postgres, *self.rabbits):
             stack.callback(server.close)
             server.start()
-        # Not as the superuser, who has connections that are kept for him, and a say in everything.
+        # Not as the superuser, who has reserved connections and every permission.
         self.postgres.execute(f"create role {OWNER} login")
         self.postgres.execute(f"create database {DATABASE} owner {OWNER}")
         self.database_proxy = stack.enter_context(FaultyProxy(self.postgres.port))

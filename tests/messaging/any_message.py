@@ -59,7 +59,7 @@ SOME: dict[str, st.SearchStrategy[bytes]] = {
     "app_id": SHORT,
     "cluster_id": SHORT,
 }
-# Of these a server takes few or none. With an expiration that is a number a message may be gone
+# A server accepts few or none of these. A message with a number as its expiration may be gone
 # before anybody has seen it.
 ODD: dict[str, st.SearchStrategy[bytes]] = {
     "headers": st.binary(max_size=50).map(long)

@@ -28,9 +28,9 @@ from tests.timing import PATIENCE_SECONDS, SLACK_SECONDS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
 
-# What aiormq still does when its connection has been cut takes some turns of the event loop.
+# When its connection has been cut, aiormq goes on for some turns of the event loop.
 LAST_WORDS_SECONDS = 1.0
-# What a server may keep us waiting for: a step, a confirmation, and both farewells.
+# How long a server may keep us waiting: for a step, a confirmation, and both farewells.
 WAITING_SECONDS = STEP_SECONDS + PUBLISH_SECONDS + 2 * FAREWELL_SECONDS
 
 
@@ -173,12 +173,12 @@ async def test_a_server_that_ends_the_connection_after_any_frame_is_away(
     needed, farewell = found[: session.needed], found[session.needed :]
     assert None not in needed
     assert farewell[at_once:] == [None] * len(farewell[at_once:])  # or which end comes first
-    # It was noticed, and no deadline waited for.
+    # The end was noticed at once, not at a deadline.
     assert not [error for error in found if error is not None and is_late(error)]
 
 
 def is_late(error: BrokerUnavailable) -> bool:
-    """Tell whether it was said only when a deadline had passed."""
+    """Tell whether the error was raised only when a deadline had passed."""
     return isinstance(error.__cause__, TimeoutError) or "did not confirm" in str(error)
 
 
@@ -208,7 +208,7 @@ async def test_the_sessions_that_are_broken_here_are_whole_ones(
 async def test_a_stream_that_is_cut_after_any_byte_is_an_outage(
     vhost: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All bytes of a real server's would take minutes: every seventh, from a random one on."""
+    """Cutting after each byte would take minutes, so it is each seventh, from a random one on."""
     async with nothing_left(caplog):
         with through_proxy(vhost) as (url, proxy):
             for count in range(random.randrange(1, 8), 1_000_000, 7):
@@ -233,7 +233,7 @@ async def test_a_port_on_which_nobody_listens_is_named(kind: str) -> None:
 
 
 @pytest.mark.parametrize("patience", [0, 1])
-async def test_a_server_without_tls_is_away_for_who_wants_it(
+async def test_a_server_without_tls_is_away_for_a_client_with_tls(
     caplog: pytest.LogCaptureFixture, patience: int
 ) -> None:
     async with nothing_left(caplog), pretending(patience, close) as server:

@@ -47,7 +47,7 @@ def broker(tried: Tried) -> Broker:
     return tried.broker
 
 
-async def test_what_was_published_is_delivered_unchanged(broker: Broker) -> None:
+async def test_a_published_message_is_delivered_unchanged(broker: Broker) -> None:
     await publish(broker, 1)
     async with broker.consuming(10) as receive:
         (delivery,) = await take(receive, 1)
@@ -73,7 +73,7 @@ async def test_a_solved_message_is_never_delivered_again(broker: Broker) -> None
         assert await nothing_comes(receive, TTL + A_WHILE)
 
 
-async def test_a_retried_message_comes_back_after_the_ttl_with_a_death_more(
+async def test_a_retried_message_comes_back_after_the_ttl_with_one_more_death(
     broker: Broker,
 ) -> None:
     await publish(broker, 1)
@@ -116,7 +116,7 @@ async def test_a_batch_has_at_most_the_limit(broker: Broker) -> None:
     assert ids(seen) == [f"id-{number}" for number in range(5)]
 
 
-async def test_each_of_a_batch_is_settled_for_itself(tried: Tried) -> None:
+async def test_each_delivery_of_a_batch_is_settled_by_itself(tried: Tried) -> None:
     await publish(tried.broker, 1, 2, 3)
     async with tried.broker.consuming(10) as receive:
         deliveries = {one.message.id: one for one in await take(receive, 3)}
@@ -129,7 +129,7 @@ async def test_each_of_a_batch_is_settled_for_itself(tried: Tried) -> None:
     assert [found.id for found, _ in await tried.set_aside()] == ["id-3"]
 
 
-async def test_what_was_not_settled_goes_back_at_once_without_a_death(broker: Broker) -> None:
+async def test_unsettled_deliveries_go_back_at_once_without_a_death(broker: Broker) -> None:
     await publish(broker, 1, 2)
     async with broker.consuming(10) as receive:
         deliveries = await take(receive, 2)
@@ -142,7 +142,7 @@ async def test_what_was_not_settled_goes_back_at_once_without_a_death(broker: Br
         await back.solved()
 
 
-async def test_what_is_settled_out_of_order_takes_nothing_else_with_it(broker: Broker) -> None:
+async def test_settling_out_of_order_settles_no_other_delivery(broker: Broker) -> None:
     await publish(broker, *range(6))
     async with broker.consuming(10) as receive:
         deliveries = await take(receive, 6)
@@ -158,7 +158,7 @@ async def test_what_is_settled_out_of_order_takes_nothing_else_with_it(broker: B
             await delivery.solved()
 
 
-async def test_what_was_settled_last_counts_although_the_session_ends(broker: Broker) -> None:
+async def test_the_last_settlements_count_although_the_session_ends(broker: Broker) -> None:
     await publish(broker, 1)
     async with broker.consuming(10) as receive:
         (delivery,) = await take(receive, 1)
@@ -210,8 +210,8 @@ async def test_publishing_nothing_is_no_error(broker: Broker) -> None:
     await publish(broker)
 
 
-async def test_what_a_process_held_that_dies_comes_back_without_a_death(tried: Tried) -> None:
-    """So does the one that it had solved, for it did not receive again."""
+async def test_messages_of_a_process_that_dies_come_back_without_a_death(tried: Tried) -> None:
+    """The message that it had solved comes back as well, because it did not receive again."""
     await publish(tried.broker, 1, 2, 3)
     await tried.die(3)
     async with tried.broker.consuming(10) as receive:
@@ -224,7 +224,7 @@ async def test_what_a_process_held_that_dies_comes_back_without_a_death(tried: T
 
 
 async def test_a_broker_that_goes_away_says_so_and_loses_nothing(tried: Tried) -> None:
-    """On SQLite it takes five seconds, for which a statement waits for another's lock."""
+    """On SQLite it takes five seconds: for so long a statement waits for another's lock."""
     await publish(tried.broker, 1)
 
     async def fails(act: Callable[[], Awaitable[object]]) -> None:

@@ -100,7 +100,7 @@ async def waiting(database: Database) -> int:
     return int(rows[0]["waiting"])
 
 
-async def test_what_waits_is_handled_in_one_batch(
+async def test_waiting_messages_are_handled_in_one_batch(
     broker: Broker, outbox: Outbox, database: Database
 ) -> None:
     handled = Handled()
@@ -124,7 +124,7 @@ async def test_one_bad_message_never_takes_its_neighbours_with_it(
     }
 
 
-async def test_while_we_cannot_work_nothing_dies(
+async def test_no_message_dies_in_an_outage(
     broker: Broker, outbox: Outbox, database: Database
 ) -> None:
     handled = Handled({"id-1": Unavailable("the database is away")})
@@ -152,10 +152,10 @@ async def test_rehearsed_failures_go_the_way_of_real_ones(
     assert set(set_aside.values()) == {"failed 2 times, at last with RehearsedFailure"}
 
 
-async def test_failures_are_looked_for_by_halves(
+async def test_failing_messages_are_found_by_halving(
     broker: Broker, outbox: Outbox, database: Database
 ) -> None:
-    """One transaction for each neighbour would hold up those who come after them."""
+    """One transaction for each neighbour would delay the messages after them."""
     handled = Handled({"id-100": ValueError()})
     await publish(broker, *range(BATCH))
     consumer = Consumer(broker, outbox, handled, all_of_ours, death_limit=0)
@@ -177,7 +177,7 @@ async def test_unreadable_messages_take_no_transaction_of_their_own(
     assert (await reasons(database)).keys() == bad.keys()
 
 
-async def test_what_the_database_takes_from_nobody_is_not_tried_again(
+async def test_values_that_the_database_refuses_are_not_tried_again(
     broker: Broker, outbox: Outbox, database: Database
 ) -> None:
     async def handle(connection: Connection, _messages: Sequence[Message]) -> list[None]:
@@ -192,10 +192,10 @@ async def test_what_the_database_takes_from_nobody_is_not_tried_again(
     await publish(broker, 1)
     consumer = Consumer(broker, outbox, handle, all_of_ours, death_limit=5)
     await consume_until(partial(none_waits, database), consumer)
-    assert "the database takes no such values" in (await reasons(database))["id-1"]
+    assert "the database does not accept its values" in (await reasons(database))["id-1"]
 
 
-async def test_where_copies_cannot_be_told_the_consumer_goes_on(
+async def test_the_consumer_goes_on_when_copies_cannot_be_recognised(
     broker: Broker, outbox: Outbox, database: Database
 ) -> None:
     async def recognise(_connection: Connection, _messages: Sequence[Message]) -> list[Standing]:
@@ -227,7 +227,7 @@ async def open_events(database: Database) -> set[str]:
     return {row["id"] for row in rows}
 
 
-async def test_a_copy_of_what_is_recorded_is_solved_whatever_fails(
+async def test_a_copy_of_a_recorded_event_is_solved_whatever_fails(
     broker: Broker, outbox: Outbox, database: Database
 ) -> None:
     messages = await log_events(database, outbox, 20)
@@ -265,7 +265,7 @@ async def test_an_event_that_is_set_aside_is_closed_and_garbage_closes_nothing(
 async def test_an_event_whose_delivery_failed_stays_open(
     broker: Broker, outbox: Outbox, database: Database
 ) -> None:
-    """Its message may be lost on its way round, and is published again then."""
+    """If its message is lost on its way round, the event is published again."""
     (failed,) = await log_events(database, outbox, 1)
     await hand_over(broker, [failed])
 

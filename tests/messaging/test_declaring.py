@@ -1,4 +1,4 @@
-"""What is to stand on a RabbitMQ server: declared, looked at, and declared again."""
+"""Queues, exchanges and bindings on a RabbitMQ server: declared, checked, and declared again."""
 
 import logging
 import time
@@ -87,7 +87,7 @@ def standing(server: Rabbit, vhost: str) -> set[str]:
 
 
 @pytest.mark.parametrize("queue_type", list(QueueType))
-async def test_what_is_deleted_while_sessions_are_open_is_declared_again(
+async def test_a_piece_deleted_while_sessions_are_open_is_declared_again(
     rabbit: Rabbit, tmp_path: Path, caplog: pytest.LogCaptureFixture, queue_type: QueueType
 ) -> None:
     """All deletions side by side, each in a vhost of its own: one takes up to ten seconds."""
@@ -140,10 +140,10 @@ async def look(hand_over: Publish) -> None:
             await anyio.sleep(0.1)
 
 
-async def test_what_cannot_be_declared_again_ends_the_session_and_is_named(
+async def test_a_piece_that_cannot_be_declared_again_ends_the_session_and_is_named(
     rabbit: Rabbit, vhost: str
 ) -> None:
-    """So the relay is down, and events wait, until an administrator has declared it again."""
+    """The relay then is down, and events wait, until an administrator has declared it again."""
     await publish(RabbitBroker(vhost, topology(QueueType.QUORUM)), 1)
     url = rabbit.create_user("looks", vhost.rsplit("/", 1)[1], "^$", ".*", ".*")
     async with RabbitBroker(url, topology(QueueType.QUORUM)).publishing() as hand_over:
@@ -180,7 +180,7 @@ async def test_a_queue_that_was_declared_otherwise_meanwhile_is_explained(vhost:
         (r"^amq\.default$", f"^{MAIN}$"),
     ],
 )
-async def test_who_may_declare_nothing_uses_what_an_administrator_has_declared(
+async def test_a_user_who_may_not_declare_uses_the_queues_of_an_administrator(
     rabbit: Rabbit, vhost: str, queue_type: QueueType, write: str, read: str
 ) -> None:
     await publish(RabbitBroker(vhost, topology(queue_type)))
@@ -220,7 +220,7 @@ async def test_a_permission_that_is_missing_is_named_with_what_it_is_for(  # noq
         await publish(RabbitBroker(url, topology(QueueType.QUORUM)), 1)
 
 
-async def test_who_may_not_read_the_queue_is_told_so(rabbit: Rabbit, vhost: str) -> None:
+async def test_a_user_who_may_not_read_the_queue_is_told_so(rabbit: Rabbit, vhost: str) -> None:
     broker = RabbitBroker(vhost, topology(QueueType.QUORUM))
     await publish(broker)
     url = rabbit.create_user("deaf", vhost.rsplit("/", 1)[1], "^$", ".*", "^$")

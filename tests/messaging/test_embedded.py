@@ -42,7 +42,7 @@ async def test_a_lease_that_runs_out_gives_the_message_to_others_without_a_death
             await delivery.solved()
 
 
-async def test_who_has_lost_the_lease_settles_nothing(
+async def test_a_session_that_has_lost_its_lease_settles_nothing(
     hasty: EmbeddedBroker, broker: EmbeddedBroker
 ) -> None:
     await publish(broker, 1)

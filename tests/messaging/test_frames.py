@@ -70,7 +70,7 @@ def receiver(stream: asyncio.StreamReader, incoming: Incoming | None = None) -> 
     ],
 )
 def test_pamqp_fails_over_what_a_publisher_may_send(frame: bytes) -> None:
-    """Should it come to decode all of this, ``Frames`` is of no more use."""
+    """If pamqp ever decodes all of this, ``Frames`` is no longer needed."""
     with pytest.raises((ValueError, RecursionError, PAMQPException)):
         unmarshal(frame)
 
@@ -138,7 +138,7 @@ DEATHS = st.lists(
 
 
 @given(TABLES, SHORT, SHORT, SHORT, DEATHS, st.sets(st.sampled_from(Basic.Properties.__slots__)))
-def test_what_pamqp_writes_is_read_alike(  # noqa: PLR0913, PLR0917
+def test_properties_that_pamqp_writes_are_read_alike(  # noqa: PLR0913, PLR0917
     others: dict[str, Any],
     subject: str,
     message_id: str,
@@ -180,7 +180,7 @@ def test_what_pamqp_writes_is_read_alike(  # noqa: PLR0913, PLR0917
         short(b"x-death") + b"A" + long(b"F" + long(b"\x05countV\x05countV")),
     ],
 )
-def test_where_headers_have_no_end_nobody_can_tell_the_deaths(headers: bytes) -> None:
+def test_deaths_are_unknown_if_the_headers_have_no_end(headers: bytes) -> None:
     assert read_properties(properties(headers=long(headers))).headers["x-death"] is None
 
 
@@ -215,7 +215,7 @@ async def test_a_server_that_refuses_the_protocol_is_understood() -> None:
         await receiver(fed(b"AMQP\0\0\x09\x01")).get_frame()
 
 
-async def test_what_is_not_settled_is_bounded() -> None:
+async def test_unsettled_bodies_are_bounded() -> None:
     incoming = Incoming(most_bytes=10)
     content = content_header(b"\0\0", 8) + raw(ContentBody(b"12345678"))
     reading = receiver(fed(*(deliver(tag) + content for tag in (1, 2, 3, 4))), incoming)
@@ -233,7 +233,7 @@ async def test_what_is_not_settled_is_bounded() -> None:
     await waiting
 
 
-async def test_what_comes_after_the_end_is_read_without_its_bodies() -> None:
+async def test_messages_after_the_end_are_read_without_their_bodies() -> None:
     """The answer to a cancel comes after all messages that are on their way, of any size."""
     content = content_header(b"\0\0", 16) + raw(ContentBody(b"12345678")) * 2
     incoming = Incoming(most_bytes=10)

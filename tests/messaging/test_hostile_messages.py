@@ -68,7 +68,7 @@ def test_no_body_stops_the_consumer(attacked: Attacked) -> None:
     attacked.unharmed()
 
 
-# What nobody can ever record, if it were in the log; a stranger's is not even looked for there.
+# Events that could never be recorded, even if they were in the log.
 @pytest.mark.parametrize(
     "change",
     [
@@ -80,7 +80,7 @@ def test_no_body_stops_the_consumer(attacked: Attacked) -> None:
         {"subject": "\0"},
     ],
 )
-def test_what_can_never_be_recorded_is_set_aside_at_once(
+def test_a_message_that_can_never_be_recorded_is_set_aside_at_once(
     attacked: Attacked, change: dict[str, Any]
 ) -> None:
     event = attacked.event() | change
@@ -107,7 +107,7 @@ def test_an_event_counts_as_the_log_has_it_whatever_its_message_says(attacked: A
 
 
 @pytest.mark.parametrize("name", ["Доктор Ватсон", '\U0001f9b7 " \\ \\u000a', "</script>"])
-def test_the_log_has_what_the_desk_has_told(attacked: Attacked, name: str) -> None:
+def test_an_event_of_the_desk_is_recorded_and_not_logged(attacked: Attacked, name: str) -> None:
     event = attacked.event(doctor_name=name)
     attacked.unharmed()
     assert event["id"] not in attacked.clinic.log
@@ -134,7 +134,7 @@ def test_an_event_under_another_id_is_set_aside(attacked: Attacked, name: bytes)
     attacked.unharmed()
 
 
-def test_what_comes_from_outside_forges_no_line_of_the_log(attacked: Attacked) -> None:
+def test_no_message_forges_a_line_of_the_log(attacked: Attacked) -> None:
     forged = "x\n2026-01-01 00:00:00 ERROR clinic: all is lost\r\x1b[31m\u202e\u2028"
     everything = properties(
         message_id=short(forged.encode()),
@@ -209,7 +209,7 @@ def rehearsing(
     yield from attack(folder, rabbit, postgres, request.param, ERROR_PROBABILITY=1)
 
 
-def test_what_fails_goes_round_and_is_set_aside_whatever_its_properties(
+def test_a_failing_message_is_set_aside_whatever_its_properties(
     rehearsing: Attacked,
 ) -> None:
     """A queue of RabbitMQ 3.10 crashes over an x-death that it cannot count on from."""

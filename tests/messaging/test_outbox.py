@@ -49,7 +49,7 @@ async def test_an_event_of_a_change_that_is_rolled_back_does_not_exist(database:
     assert await open_events(database) == {}
 
 
-async def test_what_a_process_writes_it_holds_and_no_other_may_claim(database: Database) -> None:
+async def test_a_process_holds_its_events_and_no_other_may_claim_them(database: Database) -> None:
     here, there = Outbox(database, AGAIN_AFTER), Outbox(database, AGAIN_AFTER)
     await append(here, 1, 2)
     assert await there.claim(10) == await here.claim(10) == []
@@ -57,7 +57,7 @@ async def test_what_a_process_writes_it_holds_and_no_other_may_claim(database: D
     assert ids(here.take_held(10)) == ["id-2"]
 
 
-async def test_what_a_dead_process_held_is_claimed_once_in_order(database: Database) -> None:
+async def test_events_of_a_dead_process_are_claimed_once_in_order(database: Database) -> None:
     await append(Outbox(database, AGAIN_AFTER, hold=NONE), 1, 2, 3)
     outbox = Outbox(database, AGAIN_AFTER)
     assert ids(await outbox.claim(2)) == ["id-1", "id-2"]
@@ -65,7 +65,7 @@ async def test_what_a_dead_process_held_is_claimed_once_in_order(database: Datab
     assert await outbox.claim(2) == []
 
 
-async def test_what_was_held_for_too_long_is_left_to_whoever_claims_it(database: Database) -> None:
+async def test_an_event_held_for_too_long_is_left_to_any_relay(database: Database) -> None:
     outbox = Outbox(database, AGAIN_AFTER, hold=timedelta(seconds=0.2))
     await append(outbox, 1)
     await anyio.sleep(0.25)
@@ -73,7 +73,7 @@ async def test_what_was_held_for_too_long_is_left_to_whoever_claims_it(database:
     assert ids(await outbox.claim(10)) == ["id-1"]
 
 
-async def test_what_is_more_than_can_be_held_becomes_due(database: Database) -> None:
+async def test_events_beyond_the_limit_of_held_ones_become_due(database: Database) -> None:
     outbox = Outbox(database, AGAIN_AFTER, hold=timedelta(seconds=0.5), most_held=3)
     await append(outbox, 1, 2)
     await append(outbox, 3, 4, 5)
@@ -94,7 +94,9 @@ async def test_without_a_relay_that_works_nothing_is_held(database: Database) ->
     assert ids(claimed) == ["id-1"]
 
 
-async def test_what_is_released_is_due_at_once_unless_another_has_it(database: Database) -> None:
+async def test_a_released_event_is_due_at_once_unless_another_relay_has_it(
+    database: Database,
+) -> None:
     here, there = Outbox(database, AGAIN_AFTER), Outbox(database, AGAIN_AFTER)
     await append(here, 1, 2)
     held = here.take_held(10)
@@ -105,7 +107,7 @@ async def test_what_is_released_is_due_at_once_unless_another_has_it(database: D
     assert ids(await there.claim(10)) == ["id-2"]
 
 
-async def test_what_is_closed_is_not_marked(database: Database) -> None:
+async def test_a_closed_event_is_not_marked(database: Database) -> None:
     outbox = Outbox(database, AGAIN_AFTER)
     await append(outbox, 1, 2, 3)
     published = outbox.published(outbox.take_held(10))
@@ -114,7 +116,7 @@ async def test_what_is_closed_is_not_marked(database: Database) -> None:
     assert await open_events(database) == {"id-2": 1}
 
 
-async def test_what_is_marked_comes_again_and_each_time_later(database: Database) -> None:
+async def test_a_marked_event_comes_again_and_each_time_later(database: Database) -> None:
     outbox = Outbox(database, again_after=timedelta(seconds=0.2), hold=NONE)
     await append(outbox, 1)
     waits = []
@@ -131,7 +133,7 @@ async def test_what_is_marked_comes_again_and_each_time_later(database: Database
         assert wait > 0.95 * least  # clocks differ a little
 
 
-async def test_it_is_known_whether_anything_is_open(database: Database) -> None:
+async def test_any_open_tells_whether_an_event_is_open(database: Database) -> None:
     outbox = Outbox(database, AGAIN_AFTER)
     await append(outbox, 1)
     (held,) = outbox.take_held(1)

@@ -94,7 +94,7 @@ def alarm(server: Rabbit) -> Callable[[], None]:
     return stack.close
 
 
-# Each with the time within which it is noticed, as the README has it; 0 is "at once".
+# Each with the seconds within which it is noticed, as the README has them; 0 is "at once".
 FAULTS = [
     (kill, 0),
     (stop_app, 0),
@@ -190,7 +190,7 @@ async def test_a_consumer_that_is_forgotten_without_a_word_consumes_anew(
 async def test_a_consumer_that_waits_for_long_misses_nothing(
     vhost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It consumes anew all the time, while messages come."""
+    """It consumes anew all the time while messages arrive."""
     monkeypatch.setattr(consuming, "SILENCE_SECONDS", 0.002)
     broker = RabbitBroker(vhost, topology(QueueType.QUORUM))
     received: list[str] = []
@@ -228,7 +228,7 @@ def cluster() -> Iterator[list[Rabbit]]:
 async def test_a_cluster_that_forgets_consumers_whose_queue_is_deleted_is_consumed_from(
     cluster: list[Rabbit], database: Database
 ) -> None:
-    """It does so one time in four when it is at work, and another node than the leader is asked."""
+    """A busy cluster forgets them one time in four, if another node than the leader is asked."""
     brokers = [RabbitBroker(node.url, topology(QueueType.QUORUM)) for node in cluster]
     async with (
         line(database, brokers[0], again_after=2) as running,
@@ -248,7 +248,7 @@ async def test_a_cluster_that_forgets_consumers_whose_queue_is_deleted_is_consum
 
 
 @pytest.mark.parametrize("queue_type", list(QueueType))
-async def test_what_was_purged_comes_back(
+async def test_purged_messages_come_back(
     rabbit: Rabbit, vhost: str, database: Database, queue_type: QueueType
 ) -> None:
     del rabbit
@@ -274,7 +274,7 @@ async def test_what_was_purged_comes_back(
         await running.all_recorded()
 
 
-async def test_a_line_that_swallows_everything_is_noticed(
+async def test_a_network_that_swallows_everything_is_noticed(
     server: Rabbit, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A partition: connections stay open, and nothing comes any more."""
@@ -308,26 +308,26 @@ async def publisher(vhost: str, queue: str) -> AsyncIterator[tuple[Publisher, Ch
 
 
 async def test_a_session_that_stored_a_batch_in_part_says_so_and_is_over(vhost: str) -> None:
-    """So a broker that blocks amid a batch is noticed as soon as one that blocks before."""
+    """A broker that blocks amid a batch is thus noticed as soon as one that blocks before it."""
     async with publisher(vhost, "small") as (session, channel):
         full: dict[str, Any] = {"x-max-length": 2, "x-overflow": "reject-publish"}
         await channel.queue_declare("small", arguments=full)
         assert await session.publish([message(1)]) == {"id-1"}
         assert await session.publish([message(number) for number in (2, 3, 4)]) == {"id-2"}
-        with pytest.raises(BrokerUnavailable, match="does not take"):
+        with pytest.raises(BrokerUnavailable, match="rejected a message"):
             await session.publish([message(5)])
     async with publisher(vhost, "small") as (session, _):
-        with pytest.raises(BrokerUnavailable, match="does not take"):
+        with pytest.raises(BrokerUnavailable, match="rejected a message"):
             await session.publish([message(6)])
 
 
-async def test_what_fits_no_queue_is_not_stored(vhost: str) -> None:
+async def test_an_unroutable_message_is_not_stored(vhost: str) -> None:
     async with publisher(vhost, "nowhere") as (session, _):
-        with pytest.raises(BrokerUnavailable, match="does not take"):
+        with pytest.raises(BrokerUnavailable, match="rejected a message"):
             await session.publish([message(number) for number in range(50)])
 
 
-async def test_what_has_no_id_is_not_lost_where_it_fits_no_queue(vhost: str) -> None:
+async def test_an_unroutable_message_without_an_id_is_not_lost(vhost: str) -> None:
     nameless = Message("", "", "", "{}")
     async with RabbitBroker(vhost, topology(QueueType.QUORUM)).publishing() as send:
         await send([nameless])
@@ -336,7 +336,7 @@ async def test_what_has_no_id_is_not_lost_where_it_fits_no_queue(vhost: str) -> 
     async with RabbitBroker(vhost, topology(QueueType.QUORUM)).consuming(5) as receive:
         (delivery,) = await take(receive, 1)
         await channel.queue_delete("rmq-not-solved")
-        with pytest.raises(BrokerUnavailable, match="does not take"):
+        with pytest.raises(BrokerUnavailable, match="rejected a message"):
             await delivery.not_solved("unreadable")
     async with RabbitBroker(vhost, topology(QueueType.QUORUM)).consuming(5) as receive:
         (delivery,) = await take(receive, 1)
@@ -360,7 +360,7 @@ async def test_a_channel_that_ends_takes_no_confirmation_for_granted(vhost: str)
                     await channel.exchange_declare("rmx-for-retries", exchange_type="topic")
 
 
-async def test_a_session_keeps_no_account_of_what_is_confirmed(vhost: str) -> None:
+async def test_a_session_forgets_confirmed_messages(vhost: str) -> None:
     async with publisher(vhost, "rmq-for-retries") as (session, channel):
         for start in range(0, 3000, 1000):
             messages = [message(number) for number in range(start, start + 1000)]
@@ -423,8 +423,8 @@ async def test_a_queue_that_differs_is_explained_in_one_sentence(vhost: str) -> 
         async with RabbitBroker(vhost, topology(QueueType.QUORUM, ttl_ms=2000)).publishing():
             pass
     assert str(misfit.value).startswith(
-        "RabbitMQ has the queue dlq-for-retries with another x-message-ttl: there it is '1000', "
-        "the clinic wants '2000'."
+        "RabbitMQ has the queue dlq-for-retries with another x-message-ttl: '1000', but the clinic "
+        "wants '2000'."
     )
     with pytest.raises(BrokerUnavailable, match="CLINIC_QUEUE_TYPE=classic"):
         async with RabbitBroker(vhost, topology(QueueType.CLASSIC, ttl_ms=1000)).publishing():

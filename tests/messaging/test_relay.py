@@ -89,7 +89,7 @@ async def test_an_event_is_relayed_as_soon_as_it_is_committed(
         await until_all_queued(database, 1)
 
 
-async def test_what_one_process_holds_no_other_publishes_until_the_hold_ends(
+async def test_no_other_process_publishes_a_held_event_until_the_hold_ends(
     database: Database, broker: EmbeddedBroker
 ) -> None:
     dead = Outbox(database, AGAIN_AFTER, hold=timedelta(seconds=2.5 * PACE.poll_seconds))
@@ -115,7 +115,7 @@ async def test_a_relay_that_is_asked_to_stop_publishes_what_is_held_first(
     assert await unpublished(database) == 0
 
 
-async def test_what_is_closed_in_time_is_not_marked(
+async def test_an_event_closed_in_time_is_not_marked(
     database: Database, broker: EmbeddedBroker
 ) -> None:
     outbox = Outbox(database, AGAIN_AFTER)
@@ -130,10 +130,10 @@ async def test_what_is_closed_in_time_is_not_marked(
 async def test_an_idle_relay_marks_all_it_has_published_before_its_hold_ends(
     database: Database, broker: EmbeddedBroker
 ) -> None:
-    """Or it would be published again."""
+    """Otherwise the events would be published again."""
     outbox = Outbox(database, AGAIN_AFTER, hold=timedelta(seconds=20))
     await append(outbox, *range(500))
-    # With a batch a poll it would take 50 s.
+    # With one batch for each poll it would take 50 s.
     pace = Pace(batch=10, poll_seconds=1.0, mark_after_seconds=0.5)
     async with relaying(Relay(outbox, broker, pace)):
         with anyio.fail_after(SLACK_SECONDS + 20):
@@ -142,7 +142,7 @@ async def test_an_idle_relay_marks_all_it_has_published_before_its_hold_ends(
     assert len(await queued(database)) == 500
 
 
-async def test_a_stop_waits_for_what_is_held_and_for_no_backlog(
+async def test_a_stop_waits_for_held_events_and_not_for_a_backlog(
     database: Database, broker: EmbeddedBroker
 ) -> None:
     outbox = Outbox(database, AGAIN_AFTER)
@@ -156,7 +156,7 @@ async def test_a_stop_waits_for_what_is_held_and_for_no_backlog(
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-async def test_a_clock_that_is_set_keeps_no_relay_from_its_end(
+async def test_a_relay_stops_even_if_the_clock_is_set(
     database: Database, broker: EmbeddedBroker, hours: int
 ) -> None:
     error = timedelta(0)
@@ -185,7 +185,7 @@ async def test_two_relays_publish_each_event_once(
 
 
 class Unsteady:
-    """A broker on a real one's shoulders, over a line that fails when the test says so."""
+    """A real broker, over a connection that fails when the test says so."""
 
     def __init__(self, broker: EmbeddedBroker, fails: Callable[[int], bool]) -> None:
         self._broker = broker
@@ -208,7 +208,7 @@ class Unsteady:
         return self._broker.consuming(limit)
 
 
-async def test_what_the_broker_did_not_store_is_published_again_at_once(
+async def test_events_that_the_broker_did_not_store_are_published_again_at_once(
     database: Database, broker: EmbeddedBroker
 ) -> None:
     outbox = Outbox(database, AGAIN_AFTER)
@@ -220,10 +220,10 @@ async def test_what_the_broker_did_not_store_is_published_again_at_once(
     assert sorted(await queued(database)) == sorted(message(number).id for number in range(150))
 
 
-async def test_what_a_relay_held_that_fails_others_publish_at_once(
+async def test_other_relays_publish_at_once_what_a_failed_one_held(
     database: Database, broker: EmbeddedBroker
 ) -> None:
-    """What it had in hand, what waited in memory, and what is written while it fails."""
+    """Events that it had in hand, that waited in memory, and that are written while it fails."""
     outbox = Outbox(database, AGAIN_AFTER, hold=timedelta(minutes=5))
     await append(outbox, *range(50))
     failing = Relay(outbox, Unsteady(broker, lambda _calls: True), Pace(batch=10))
@@ -236,10 +236,10 @@ async def test_what_a_relay_held_that_fails_others_publish_at_once(
 
 
 @pytest.mark.parametrize("database_url", [Dialect.POSTGRESQL], indirect=True)
-async def test_what_could_not_be_released_is_released_when_the_database_answers(
+async def test_events_are_released_once_the_database_answers(
     database_url: str, database: Database, broker: EmbeddedBroker
 ) -> None:
-    """Database and broker have gone at the same time, and only the database comes back."""
+    """Database and broker go away at the same time, and only the database comes back."""
     with through_proxy(database_url) as (url, proxy):
 
         def fails(calls: int) -> bool:

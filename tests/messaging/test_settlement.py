@@ -32,6 +32,9 @@ class Noted:
         self.ends.append(f"not solved: {reason}")
 
 
+UNKNOWN = "an unknown number of times (no broker wrote its header x-death)"
+
+
 @pytest.mark.parametrize(
     ("failure", "deaths", "end"),
     [
@@ -44,7 +47,7 @@ class Noted:
         (
             ValueError("a name"),
             MOST_DEATHS,
-            "not solved: failed now (its header x-death is no broker's), at last with ValueError",
+            f"not solved: failed {UNKNOWN}, at last with ValueError",
         ),
         (Unreadable("no JSON"), 0, "not solved: unreadable: no JSON"),
     ],

@@ -111,8 +111,8 @@ def in_python(source: str) -> Iterator[Change]:
     """Yield changes of Python, and of the SQL in its strings."""
     text = Text(source)
     tree = ast.parse(source)
-    # What a decorator is told, such as slots=True, and that zip is strict, are no rules of the
-    # clinic's: nobody could notice.
+    # A decorator's arguments, such as slots=True, and zip's ``strict`` are no rules of the clinic:
+    # no test could notice a change of them.
     left_alone = {
         part
         for node in ast.walk(tree)

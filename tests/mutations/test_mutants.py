@@ -63,5 +63,5 @@ def test_each_mutant_is_a_program(file: str) -> None:
             compile(planted, file, "exec")
 
 
-def test_what_is_explained_is_there() -> None:
+def test_explained_mutants_exist() -> None:
     assert explained().keys() <= {key for file in CORE for key in keys(file)}

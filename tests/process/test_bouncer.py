@@ -52,7 +52,7 @@ def test_a_clinic_migrates_books_and_counts_through_it(
             assert clinic.stop() == 0
             assert "Traceback" not in clinic.log
         return
-    # In session mode every session of ours has one of the four to itself.
+    # In session mode every session of ours occupies one of PgBouncer's four connections.
     with ExitStack() as stack:
         clinic, *_ = [
             stack.enter_context(running(tmp_path, **settings))

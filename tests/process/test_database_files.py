@@ -27,7 +27,7 @@ def move_away(path: Path) -> None:
 
 
 def replace(path: Path) -> None:
-    """As a person does who puts a backup back."""
+    """Replace the file, as a person does who restores a backup."""
     copy = path.with_name("copy")
     shutil.copy(path, copy)
     copy.rename(path)

@@ -72,7 +72,7 @@ def test_a_described_change_is_made(clinic: ClinicProcess, name: str, media_type
 
 
 @pytest.mark.parametrize("endpoint", [SHOW, HISTORY, CANCEL], ids=lambda one: str(one.name))
-def test_what_is_described_of_one_appointment_is_done(
+def test_a_described_request_for_one_appointment_is_carried_out(
     clinic: ClinicProcess, endpoint: Endpoint[Any]
 ) -> None:
     appointment_id = booked(clinic)["id"]
@@ -137,7 +137,7 @@ def test_each_endpoint_gives_the_refusals_that_are_described_of_it(
     }
 
 
-def test_what_a_client_knows_already_is_not_sent_again(clinic: ClinicProcess) -> None:
+def test_an_appointment_that_a_client_knows_is_not_sent_again(clinic: ClinicProcess) -> None:
     answer = sent(clinic, SHOW, booked(clinic)["id"], headers={"If-None-Match": '"1"'})
     assert answer.status_code == 304
 

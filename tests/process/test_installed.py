@@ -32,7 +32,7 @@ def book_and_count(clinic: ClinicProcess) -> None:
 
 
 def build(target: str, to: Path) -> Path:
-    """Build from a copy of what is committed or will be: none of what lies about besides."""
+    """Build from a copy of the files that git knows or would add, without any others."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     source = to / "source"
     for name in subprocess.check_output(listed, cwd=ROOT, text=True).splitlines():
@@ -76,7 +76,7 @@ def test_the_command_of_a_wheel_books_in_an_empty_folder(wheel: Path, tmp_path: 
         [*install, "--python", python, wheel], check=True, env={"PATH": "", "HOME": str(tmp_path)}
     )
     (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
-    # What the clinic stands on is installed here already.
+    # The clinic's dependencies are installed here already.
     (site / "installed.pth").write_text("\n".join(DIRECTORIES))
     empty = tmp_path / "empty"
     empty.mkdir()

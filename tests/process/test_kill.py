@@ -57,7 +57,7 @@ def test_killed_between_commit_and_publish(tmp_path: Path) -> None:
 
 
 def test_killed_between_publish_and_the_mark(tmp_path: Path) -> None:
-    # Without a consumer, which would settle the events before they need a mark.
+    # No consumer runs, because it would close the events before they need a mark.
     with running(tmp_path, "--role", "api", **QUICK) as clinic:
         with refused(tmp_path, "update of published_at on outbox"):
             assert all(clinic.book(number).status_code == 201 for number in range(5))
@@ -158,5 +158,5 @@ def test_a_process_whose_one_purpose_keeps_failing_ends_with_plain_words(tmp_pat
             assert api.book().status_code == 201
             assert consumer.wait() == 1
         last = consumer.log.splitlines()[-1]
-        assert last.endswith("Ended: consumer failed 8 times in a row; the reason stands above")
+        assert last.endswith("Ended: consumer failed 8 times in a row; the log lines above say why")
         assert "ExceptionGroup" not in consumer.log

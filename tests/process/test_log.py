@@ -70,11 +70,11 @@ def test_a_log_that_nobody_reads_stops_nobody(tmp_path: Path) -> None:
         assert process.wait(PATIENCE_SECONDS) == 0
         assert time.monotonic() - began < 2 * SLACK_SECONDS
         assert process.stderr
-        assert b"finishing what is in hand" not in process.stderr.read()  # it was full long before
+        assert b"finishing the work in hand" not in process.stderr.read()  # it was full long before
 
 
 def test_a_closed_standard_error_harms_nobody(tmp_path: Path) -> None:
-    """Or the database would get its number, and the log would be written into it."""
+    """Otherwise the database's file would get its number, and the log would be written into it."""
     done = subprocess.run(
         ["sh", "-c", f"exec {sys.executable} {ROOT / 'clinic.py'} migrate 0<&- 1>&- 2>&-"],
         cwd=tmp_path,
@@ -93,7 +93,7 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
-def test_lines_that_find_no_room_are_counted(pipe: tuple[int, int]) -> None:
+def test_dropped_lines_are_counted(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     with closing(Outlet(writer, lambda lines: f"{lines} dropped\n", room=100_000)) as outlet:
         line = "x" * 99 + "\n"
@@ -116,7 +116,7 @@ def test_lines_that_find_no_room_are_counted(pipe: tuple[int, int]) -> None:
         assert os.read(reader, 100) == b"again\n"
 
 
-def test_a_pipe_that_its_other_users_do_not_wait_for_is_waited_for(pipe: tuple[int, int]) -> None:
+def test_the_log_waits_for_a_pipe_that_is_non_blocking(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     os.set_blocking(writer, False)
     with closing(Outlet(writer, str, room=1_000_000)) as outlet:

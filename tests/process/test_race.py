@@ -115,7 +115,7 @@ def told(clinic: ClinicProcess, number: int) -> list[str]:
     return [event["type"] for event in found]
 
 
-def test_of_fifty_that_overlap_one_is_booked(clinics: list[ClinicProcess]) -> None:
+def test_one_of_fifty_overlapping_bookings_succeeds(clinics: list[ClinicProcess]) -> None:
     times = ["10:00", "10:05", "10:14", "10:01", "10:10"]
     office = "overlap"
     answers = at_once(
@@ -136,7 +136,7 @@ def test_of_fifty_that_overlap_one_is_booked(clinics: list[ClinicProcess]) -> No
             assert "Иван" not in json.dumps(answer.body, ensure_ascii=False)
 
 
-def test_of_fifty_for_one_doctor_in_fifty_offices_one_is_booked(
+def test_one_of_fifty_bookings_for_one_doctor_in_fifty_offices_succeeds(
     clinics: list[ClinicProcess],
 ) -> None:
     requests: list[Request] = [
@@ -148,7 +148,7 @@ def test_of_fifty_for_one_doctor_in_fifty_offices_one_is_booked(
 
 
 @pytest.mark.parametrize("override", [{}, {"override": True, "reason": "срочно"}])
-def test_fifty_that_are_the_same_are_one(
+def test_fifty_equal_bookings_are_one(
     clinics: list[ClinicProcess], override: dict[str, object]
 ) -> None:
     office = f"same{len(override)}"
@@ -160,7 +160,7 @@ def test_fifty_that_are_the_same_are_one(
     assert told(clinics[1], made) == ["appointment.booked"]
 
 
-def test_fifty_with_one_key_get_one_answer(clinics: list[ClinicProcess]) -> None:
+def test_fifty_bookings_with_one_key_get_one_answer(clinics: list[ClinicProcess]) -> None:
     office = "key"
     answers = at_once(clinics, [("POST", "/appointment", booking(office), '"one"')] * CROWD)
     (made,) = in_the_book(clinics[0], office)
@@ -168,7 +168,7 @@ def test_fifty_with_one_key_get_one_answer(clinics: list[ClinicProcess]) -> None
     assert told(clinics[1], made) == ["appointment.booked"]
 
 
-def test_one_key_for_two_bodies_is_good_for_one_of_them(clinics: list[ClinicProcess]) -> None:
+def test_one_key_with_two_bodies_books_one_of_them(clinics: list[ClinicProcess]) -> None:
     requests: list[Request] = [
         ("POST", "/appointment", booking(f"two bodies {n % 2}"), "two") for n in range(CROWD)
     ]
@@ -179,7 +179,7 @@ def test_one_key_for_two_bodies_is_good_for_one_of_them(clinics: list[ClinicProc
 
 
 @pytest.mark.parametrize("moved", ["rescheduled", "reassigned", "reopened"])
-def test_of_many_that_move_to_one_time_one_does(clinics: list[ClinicProcess], moved: str) -> None:
+def test_one_of_many_moves_to_one_time_succeeds(clinics: list[ClinicProcess], moved: str) -> None:
     office, goal = f"move {moved}", f"{DAY}T19:00:00"
     movers: list[dict[str, Any]] = [
         {
@@ -210,7 +210,9 @@ def test_of_many_that_move_to_one_time_one_does(clinics: list[ClinicProcess], mo
     assert {one for one in ids if after[one] != before[one]} == {done}
 
 
-def test_one_that_many_change_at_once_has_one_history(clinics: list[ClinicProcess]) -> None:
+def test_an_appointment_that_many_change_at_once_has_one_history(
+    clinics: list[ClinicProcess],
+) -> None:
     made = clinics[0].book(office_number="history").json()["id"]
     patients = [f"patient {n}" for n in range(20)]
     answers = at_once(
@@ -271,7 +273,7 @@ class Crowd:
         return found
 
     def unanswered(self) -> set[tuple[object, ...]]:
-        """Return the bookings of which nobody knows."""
+        """Return the bookings whose outcome is unknown."""
         return {
             (body["patient_name"], body["office_number"], body["date_time"])
             for body, answer in self.answers
@@ -291,7 +293,7 @@ def own_postgres() -> Iterator[Postgres]:
 @pytest.mark.parametrize(
     "kills", [2, pytest.param(25, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
 )
-def test_what_is_confirmed_is_stored_whenever_the_database_is_killed(
+def test_confirmed_bookings_are_stored_whenever_the_database_is_killed(
     tmp_path: Path, own_postgres: Postgres, kills: int
 ) -> None:
     settings: dict[str, Any] = {"DATABASE_URL": own_postgres.url}
@@ -320,7 +322,7 @@ def test_what_is_confirmed_is_stored_whenever_the_database_is_killed(
 
 
 @pytest.mark.parametrize("dialect", list(Dialect))
-def test_what_is_in_hand_at_a_stop_is_answered_as_it_was_stored(
+def test_requests_in_hand_at_a_stop_are_answered_as_they_were_stored(
     tmp_path: Path, dialect: Dialect, request: pytest.FixtureRequest
 ) -> None:
     settings: dict[str, Any] = {}

@@ -44,7 +44,7 @@ def test_no_name_is_logged_whatever_fails(tmp_path: Path) -> None:
         for table in ("recorded", "message where queue = 'not_solved'"):
             until(partial(one_more_is_in, table, clinic, tmp_path))
         assert CANARY not in clinic.log
-        # What travels holds no name either; the book alone does.
+        # Messages hold no name either; only the book does.
         for table in ("event", "message", "recorded"):
             assert CANARY not in str(execute(tmp_path, f"select * from {table}"))
 

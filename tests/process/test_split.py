@@ -175,7 +175,7 @@ def test_a_database_that_is_restarted_costs_503_for_requests_in_flight_and_nothi
                 work.result()
         confirmed = statuses.count(201)
         booked = len(clinic.http.get("/appointment").json())
-        # Of a commit that was not answered nobody knows.
+        # A booking that was answered 503 may have been committed.
         assert confirmed <= booked <= confirmed + statuses.count(503)
         until(lambda: clinic.totals()["booked"] >= booked)
         assert clinic.totals() == {"booked": booked}
@@ -250,7 +250,7 @@ def test_a_consumer_without_its_database_is_one_line_in_the_log(
         own_postgres.kill()
         time.sleep(4)
         own_postgres.start()
-        # 200 if it was booked and only its answer did not make it.
+        # 200 if it was booked and only its answer was lost.
         until(lambda: api.book(770_002).status_code in (200, 201))
         until(lambda: api.totals()["booked"] > before)
         assert consumer.log.count("consumer: working again") <= 2

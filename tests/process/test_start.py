@@ -1,4 +1,4 @@
-"""Starting: what stands in the way is said in one plain line."""
+"""Starting: one plain line says why the clinic cannot start."""
 
 import socket
 import sqlite3
@@ -28,7 +28,7 @@ def run(folder: Path, *arguments: str, **environment: object) -> subprocess.Comp
 
 
 def plain_line(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the one line that a failed start says."""
+    """Return the one line that a failed start prints."""
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -79,7 +79,7 @@ def test_an_impossible_flag(tmp_path: Path) -> None:
 
 def test_a_misspelt_name_in_the_env_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DEATH_LIMT=3\nPOSTGRES_PASSWORD=x\n")
-    assert "DEATH_LIMT in .env is no setting; did you mean DEATH_LIMIT?" in plain_line(
+    assert "DEATH_LIMT in .env is not a setting; did you mean DEATH_LIMIT?" in plain_line(
         run(tmp_path)
     )
 
@@ -90,7 +90,7 @@ def test_a_database_url_is_never_printed(tmp_path: Path) -> None:
     assert "s3cret" not in line
 
 
-def test_a_database_that_is_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "clinic.db").write_text("something else" * 1000)
     assert "clinic.db cannot be used" in plain_line(run(tmp_path))
 
@@ -143,7 +143,7 @@ def test_every_role_tells_of_its_health(tmp_path: Path, role: str) -> None:
         assert clinic.http.get("/health/live").json() == {"status": "live"}
 
         def all_up() -> bool:
-            # It is ready before that already: without the relay, say, it can book.
+            # It is ready before all parts are up: it can book without the relay, for example.
             ready = clinic.http.get("/health/ready").json()
             assert ready["status"] in ("ready", "degraded")
             return ready["status"] == "ready" and set(ready["parts"].values()) == {"up"}

@@ -27,7 +27,7 @@ def test_a_signal_stops_in_order(tmp_path: Path, number: signal.Signals) -> None
 
 
 def test_what_was_booked_is_published_before_the_end(tmp_path: Path) -> None:
-    """Or it would wait for its hold to end, and the next start for it."""
+    """Otherwise the event would not be published before the next start, after its hold."""
     with running(tmp_path, "--role", "api") as clinic:
         assert all(clinic.book(number).status_code == 201 for number in range(20))
         assert clinic.stop() == 0
@@ -71,7 +71,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     with running(tmp_path, CLINIC_GRACE_SECONDS=60) as clinic:
         connection, _ = half_a_booking(clinic.port)
         clinic.signal(signal.SIGTERM)
-        until(lambda: "finishing what is in hand" in clinic.log)
+        until(lambda: "finishing the work in hand" in clinic.log)
         clinic.signal(signal.SIGTERM)
         assert clinic.wait(SLACK_SECONDS) == 128 + signal.SIGTERM
         connection.close()

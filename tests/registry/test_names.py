@@ -83,6 +83,10 @@ def test_nobody_is_called_nothing(unseen: str) -> None:
         ("7\ufe0f", "7"),
         ("X Æ A-12", "X Æ A-12"),
         ("\ue000", "\ue000"),
+        # Digits of scripts whose letters join do not join.
+        ("\u0661\u200c\u0662", "\u0661\u0662"),
+        ("\u06f5\u200cتا", "\u06f5تا"),
+        ("\u0967\u200d\u0968", "\u0967\u0968"),
         # Persian, Hindi and Sinhala need joiners inside of a word, and none at its ends.
         ("علی\u200cرضا", "علی\u200cرضا"),
         ("علی\u200c رضا\u200c", "علی رضا"),

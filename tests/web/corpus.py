@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-# Whatever is taken for a request beside the one that was meant is found out by its path.
+# If anything but the request itself is taken for a request, its path shows it.
 SMUGGLED = b"DELETE /echo HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -127,7 +127,8 @@ FINE = [
         kept=False,
     ),
 ]
-# What follows is nobody's request; in one packet with it, or the connection may be gone by then.
+# The second request must not be answered. It is in one packet with the first, because the
+# connection may be closed before another packet arrives.
 ENDS = [
     fine("the end asked for", get(b"Connection: close") + get(), GET_SEEN, kept=False),
     fine("the end among other things", get(b"Connection: a, Close") + get(), GET_SEEN, kept=False),
@@ -275,7 +276,7 @@ MALFORMED = [
         )
     ),
 ]
-# Whose bodies begin well, so that the application has them in hand already.
+# The bodies of these begin well, so that the application has the requests in hand already.
 NOT_DONE_HERE = [
     refused("CONNECT", get(line=b"CONNECT a:443 HTTP/1.1"), 501),
     refused("CONNECT to a path", get(line=b"CONNECT /echo HTTP/1.1"), 501),

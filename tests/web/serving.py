@@ -25,10 +25,10 @@ from clinic.web.streaming import stream
 from tests.timing import PATIENCE_SECONDS
 
 LARGE_BYTES = 16 * 1024 * 1024
-"""More than the system takes off a program's hands for one connection, even on loopback."""
+"""More than the system buffers for one connection, even on loopback."""
 
 MEDIUM_BYTES = 256 * 1024
-"""Less than that, and more than a client's system takes if it is told to take little."""
+"""Less than that, and more than a client's system buffers if it is told to buffer little."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Stage:
     ended: int = 0
     """How many streams were ended in order."""
     open: threading.Event = field(default_factory=threading.Event)
-    """Lets those go on that wait at ``/wait``."""
+    """Lets the requests go on that wait at ``/wait``."""
 
     def app(self) -> ASGIApp:
         """Return an application with one address for each thing that a response can be."""
@@ -77,7 +77,7 @@ class Stage:
         )
 
     async def _early(self, request: Request) -> Response:
-        """Answer without a look at the body."""
+        """Answer without reading the body."""
         self.seen.append(f"{request.method} {request.url.path}")
         return JSONResponse({})
 
@@ -136,7 +136,7 @@ class Served:
     stop: Callable[[], float]
 
     def connect(self, *, receive_bytes: int | None = None) -> socket.socket:
-        """Return a connection, whose system keeps so much of what its program does not read."""
+        """Return a connection; its system buffers this much of what its program does not read."""
         connection = socket.socket()
         if receive_bytes is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)

@@ -81,7 +81,7 @@ def test_the_page_of_another_site_changes_nothing(
         {"Host": "localhost:80", "Origin": "http://localhost"},
         {"Host": "localhost:443", "Origin": "https://localhost"},
         {"Host": "[::1]:8000", "Origin": "http://[0:0::1]:8000"},
-        # A proxy put another name into Host; the browser knows better what is the same.
+        # A proxy put another name into Host; the browser knows better which origin is the same.
         {"Sec-Fetch-Site": "same-origin", "Origin": "https://clinic.example"},
     ],
     ids=str,
@@ -140,9 +140,7 @@ PATHS = [
         "",
     ],
 )
-def test_a_name_that_is_not_ours_is_shown_nothing(
-    clinic: ClinicProcess, path: str, host: str
-) -> None:
+def test_requests_to_another_name_are_refused(clinic: ClinicProcess, path: str, host: str) -> None:
     answer = clinic.http.get(path, headers={"Host": host.format(port=clinic.port)})
     assert answer.status_code in {400, 421}  # the former for what is no host at all
     assert answer.headers["content-type"] == "application/problem+json"
@@ -163,7 +161,7 @@ def test_health_is_told_under_any_name(clinic: ClinicProcess, path: str) -> None
 
 @pytest.fixture(scope="module")
 def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClinicProcess]:
-    """A clinic that was told by which names it is asked."""
+    """A clinic with CLINIC_HOSTS set."""
     folder = tmp_path_factory.mktemp("named")
     hosts = "Clinic.example, 10.0.0.5,2001:db8::5,127.0.0.1,клиника.рф"
     with running(folder, CLINIC_HOSTS=hosts) as process:
@@ -198,7 +196,7 @@ def test_on_loopback_only_its_names_are_known(listening: str) -> None:
 
 
 @pytest.mark.parametrize("listening", ["0.0.0.0", "::", "192.0.2.1", "no such host"])
-def test_who_listens_for_others_cannot_know_its_names(listening: str) -> None:
+def test_a_clinic_on_other_addresses_answers_to_any_name(listening: str) -> None:
     knows = known_hosts((), listening)
     assert knows("evil.example")
     assert knows("10.1.2.3:8000")
@@ -228,6 +226,6 @@ def test_a_list_that_is_streamed_is_stored_nowhere(clinic: ClinicProcess, accept
 
 
 @pytest.mark.parametrize("value", ["http://clinic.example", "clinic.example:8000", ",", "a b", "*"])
-def test_hosts_that_are_none_are_refused(value: str) -> None:
+def test_malformed_hosts_are_refused(value: str) -> None:
     with pytest.raises(BadSetting, match=r"^CLINIC_HOSTS: must be names or addresses such as "):
         read_settings({"CLINIC_HOSTS": value})

@@ -64,7 +64,7 @@ def test_the_document_is_openapi_3_1(clinic: ClinicProcess) -> None:
 
 
 def test_each_endpoint_is_served_with_and_without_a_final_slash(clinic: ClinicProcess) -> None:
-    """An unknown method is answered with those that there are."""
+    """An unknown method is answered with the methods that the path has."""
     for path, operations in document()["paths"].items():
         for slash in ("", "/"):
             answer = clinic.http.request("TRACE", path.replace("{id}", "1") + slash)
@@ -131,7 +131,7 @@ def schemas_in(found: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_the_schemas_are_ones_that_generators_of_clients_read() -> None:
-    """They drop an object's fields if it has alternatives, and what is of several types at once."""
+    """Generators drop the fields of an object with alternatives, and values of several types."""
     components = document()["components"]["schemas"]
     for schema in schemas_in([document()["paths"], components]):
         assert not ("properties" in schema and {"anyOf", "oneOf", "allOf"} & schema.keys()), schema
@@ -218,7 +218,7 @@ async def test_a_failure_is_answered_as_its_example_says(
 
 
 async def test_each_method_on_a_path_has_its_own_handler(anyio_backend: str) -> None:
-    """HEAD has that of GET, and all are given the part that their feature is made of."""
+    """HEAD has the handler of GET, and all handlers are given their feature's part."""
     assert anyio_backend
 
     def endpoint(method: str, *, expensive: bool = False) -> Endpoint[str]:

@@ -74,7 +74,7 @@ def test_the_lines_of_content_encoding_are_one_list(clinic: ClinicProcess) -> No
         ("Origin", ["http://localhost", "http://localhost"]),
     ],
 )
-def test_what_is_no_list_may_stand_only_once(
+def test_a_header_that_is_not_a_list_may_not_be_repeated(
     clinic: ClinicProcess, name: str, values: list[str]
 ) -> None:
     body = b'{"patient_name": "a", "office_number": "twice", "date_time": "2027-12-01T15:30:00"}'
@@ -89,7 +89,7 @@ def test_what_is_no_list_may_stand_only_once(
 
 
 @pytest.mark.parametrize("name", ["Accept", "If-None-Match"])
-def test_a_list_without_measure_is_refused(clinic: ClinicProcess, name: str) -> None:
+def test_a_list_that_is_too_long_is_refused(clinic: ClinicProcess, name: str) -> None:
     path = booked(clinic) if name == "If-None-Match" else "/appointment?limit=1"
     value = '"a",' if name == "If-None-Match" else "a/b,"
     assert clinic.http.get(path, headers={name: value * 1000}).status_code == 200

@@ -50,7 +50,7 @@ def test_every_link_leads_to_where_the_proxy_serves(below: httpx.Client, prefix:
     assert below.get(f"{prefix}/nowhere").status_code == 404
 
 
-def test_what_only_begins_alike_is_not_below(below: httpx.Client) -> None:
+def test_a_path_that_only_begins_alike_is_not_below(below: httpx.Client) -> None:
     for path in ("/a/clinics/appointment", "/a/clinicappointment", "/a/clinic", "/a"):
         assert below.get(path).status_code == 404
 
@@ -70,7 +70,7 @@ def test_the_description_leads_to_where_the_proxy_serves(below: httpx.Client) ->
 
 
 def test_no_client_can_choose_the_path(clinic: ClinicProcess) -> None:
-    """Nobody is trusted with X-Forwarded-*, so nothing depends on it."""
+    """The clinic trusts nobody's X-Forwarded-*, so no answer depends on it."""
     answer = clinic.http.post(
         "/appointment",
         json=booking(1),
@@ -93,15 +93,15 @@ def test_no_client_can_choose_the_path(clinic: ClinicProcess) -> None:
 @pytest.mark.parametrize(
     "value", ["clinic", "http://x/clinic", "//clinic", "/a b", "/a/../b", "/a?"]
 )
-def test_a_path_that_is_none_is_refused(value: str) -> None:
+def test_a_malformed_path_is_refused(value: str) -> None:
     with pytest.raises(BadSetting, match=r"^CLINIC_ROOT_PATH: must be a path such as /clinic$"):
         read_settings({"CLINIC_ROOT_PATH": value})
 
 
 @pytest.mark.parametrize("value", ["/docs", "/appointment", "/health/", "/appointment/clinic"])
 def test_a_path_of_the_clinic_itself_is_refused(value: str) -> None:
-    """Nobody could tell whether the proxy has taken it away already."""
-    with pytest.raises(BadSetting, match=r"^CLINIC_ROOT_PATH: must not begin as a path of "):
+    """The clinic could not tell whether the proxy has removed the path already."""
+    with pytest.raises(BadSetting, match=r"^CLINIC_ROOT_PATH: must not begin with a path of "):
         check(read_settings({"CLINIC_ROOT_PATH": value}))
 
 

@@ -77,7 +77,7 @@ async def test_a_head_does_not_wait_for_a_body_that_is_long_in_coming() -> None:
 
 
 def test_no_answer_waits_for_an_acknowledgement_of_its_head() -> None:
-    """Which clients delay by 40 ms."""
+    """Clients delay an acknowledgement by 40 ms."""
     with (
         listen("127.0.0.1", 0) as listener,
         socket.create_connection(listener.getsockname()),
@@ -105,7 +105,7 @@ def test_a_body_too_large_by_its_own_word_is_not_read(clinic: ClinicProcess) -> 
     assert b"100 Continue" not in received
 
 
-def test_who_leaves_in_the_middle_disturbs_nobody(clinic: ClinicProcess) -> None:
+def test_a_client_that_leaves_in_the_middle_disturbs_nobody(clinic: ClinicProcess) -> None:
     for sent in (HEAD, HEAD + b"Content-Length: 100\r\n\r\n{", GET):
         with connect(clinic) as connection:
             connection.sendall(sent)
@@ -129,7 +129,7 @@ def test_an_address_stands_as_it_does_in_a_url() -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
-def test_why_an_address_cannot_be_listened_on_is_said(host: str) -> None:
+def test_an_error_says_why_an_address_cannot_be_listened_on(host: str) -> None:
     with pytest.raises(CannotListen, match=f"cannot listen on {host}:8000: [A-Z].*CLINIC_HOST"):
         listen(host, 8000)
 
@@ -146,7 +146,9 @@ def test_all_addresses_are_those_of_both_families(tmp_path: Path) -> None:
 
 @needs_ipv6
 @pytest.mark.parametrize("host", ["::", "::1", "127.0.0.2"])
-def test_the_check_of_the_image_asks_what_is_listened_on(tmp_path: Path, host: str) -> None:
+def test_the_health_check_of_the_image_asks_the_listening_address(
+    tmp_path: Path, host: str
+) -> None:
     _, *check = health_checks()["image"]
     clinic = ClinicProcess(tmp_path, CLINIC_HOST=host)
     settings = {"CLINIC_HOST": host, "CLINIC_PORT": str(clinic.port)}
@@ -165,7 +167,7 @@ def is_listened_on(host: str, port: int) -> bool:
     return True
 
 
-# What we stand on in uvicorn
+# Behaviour of uvicorn that we rely on
 
 
 def test_a_response_has_a_date_that_uvicorn_keeps() -> None:
@@ -175,7 +177,7 @@ def test_a_response_has_a_date_that_uvicorn_keeps() -> None:
 
 
 def test_a_stop_ends_the_requests_that_outlast_it() -> None:
-    """With an answer, as everything ends that is refused; uvicorn cancels them."""
+    """uvicorn cancels them, and they end with an answer, as every refused request does."""
     stage = Stage()
     with served(stage.app(), grace_seconds=2) as server, server.connect() as connection:
         connection.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")

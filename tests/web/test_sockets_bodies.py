@@ -75,7 +75,7 @@ def test_a_body_is_read_to_its_end_and_no_further(sent: bytes, cuts: list[int]) 
 
 
 @given(st.lists(pieces, max_size=12).map(b"".join), st.lists(st.integers(0, 200), max_size=6))
-def test_what_is_taken_h11_takes_too_and_reads_the_same(sent: bytes, cuts: list[int]) -> None:
+def test_h11_accepts_each_accepted_body_and_reads_the_same(sent: bytes, cuts: list[int]) -> None:
     """We are stricter, never more lenient: a proxy in front may read it in one way only."""
     outcome, content, left = ours(sent, cuts)
     assert ours(sent, []) == (outcome, content, left)

@@ -59,7 +59,9 @@ def test_a_client_that_has_ended_its_side_is_answered(server: Served, sent: byte
     assert {answer.status for answer in server.ask(sent)} == {200}
 
 
-def test_such_a_client_is_answered_however_long_it_takes(server: Served, stage: Stage) -> None:
+def test_a_client_that_has_ended_its_side_is_answered_however_long_it_takes(
+    server: Served, stage: Stage
+) -> None:
     with server.connect() as connection:
         connection.sendall(WAIT + get())
         connection.shutdown(socket.SHUT_WR)
@@ -71,7 +73,7 @@ def test_such_a_client_is_answered_however_long_it_takes(server: Served, stage: 
     assert received.startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-def test_one_of_http_1_0_is_sent_nothing_in_between(server: Served, stage: Stage) -> None:
+def test_a_client_of_http_1_0_is_sent_nothing_in_between(server: Served, stage: Stage) -> None:
     with server.connect() as connection:
         connection.sendall(b"GET /wait HTTP/1.0\r\n\r\n")
         connection.shutdown(socket.SHUT_WR)
@@ -192,10 +194,10 @@ def test_a_client_that_takes_its_time_gets_all_of_it(server: Served) -> None:
     assert received > LARGE_BYTES
 
 
-def test_who_sends_many_requests_and_reads_nothing_is_not_answered_for_ever(
+def test_a_client_that_sends_much_and_reads_nothing_is_not_answered_for_ever(
     server: Served, stage: Stage
 ) -> None:
-    """What the systems on both sides hold is megabytes; what we hold is one answer."""
+    """The systems on both sides buffer megabytes; the clinic buffers one answer."""
     with server.connect(receive_bytes=4096) as connection:
         connection.setblocking(False)
         request = get(b"A: " + b"a" * 8000)
@@ -228,7 +230,7 @@ def test_a_stop_does_not_wait_for_clients_that_take_nothing(
 
 
 @pytest.mark.parametrize("reads", [False, True], ids=["takes nothing", "reads on"])
-def test_what_is_sent_piece_by_piece_is_ended_in_order_at_a_stop(
+def test_a_streamed_answer_is_ended_in_order_at_a_stop(
     stage: Stage, caplog: pytest.LogCaptureFixture, *, reads: bool
 ) -> None:
     with (
@@ -256,9 +258,7 @@ def read_slowly(connection: socket.socket) -> None:
             time.sleep(0.01)
 
 
-def test_what_is_sent_piece_by_piece_is_ended_when_its_client_has_left(
-    server: Served, stage: Stage
-) -> None:
+def test_a_streamed_answer_is_ended_when_its_client_has_left(server: Served, stage: Stage) -> None:
     for leave in (socket.socket.close, reset):
         connection = server.connect()
         connection.sendall(get(line=b"GET /pieces HTTP/1.1"))
@@ -288,7 +288,7 @@ def test_a_stop_lets_a_client_take_the_answer_in_hand(stage: Stage) -> None:
     "rest", [b"zz\r\n", b"1\r\na", b""], ids=["malformed", "cut off", "missing"]
 )
 def test_a_request_that_is_answered_is_not_answered_again(server: Served, rest: bytes) -> None:
-    """The rest of its body may be as wrong as it likes: who waits for another answer would err."""
+    """However wrong the rest of its body is: the client would take a second answer for the next."""
     with server.connect() as connection:
         connection.sendall(post(CHUNKED, line=b"POST /early HTTP/1.1"))
         (answer,) = answers(connection.recv(65536))
@@ -299,7 +299,7 @@ def test_a_request_that_is_answered_is_not_answered_again(server: Served, rest: 
 
 
 def test_a_stop_answers_requests_that_are_under_way(stage: Stage) -> None:
-    """A proxy does not send a POST again, when its connection is closed instead of an answer."""
+    """A proxy does not send a POST again if its connection is closed without an answer."""
     with (
         served(stage.app(), grace_seconds=30, last_call_seconds=2) as server,
         server.connect() as kept,
@@ -336,8 +336,8 @@ def test_a_stop_ends_idle_connections_at_once(stage: Stage) -> None:
         assert all(closes_within(one, SLACK_SECONDS) for one in (fresh, kept, began))
 
 
-def test_an_answer_that_only_the_systems_hold_is_to_be_taken_as_well(server: Served) -> None:
-    """It fits into what our system holds for us, and more of it than the client's system takes."""
+def test_an_answer_in_the_system_s_buffers_must_be_taken_as_well(server: Served) -> None:
+    """The answer fits into our system's buffers, but not into those of the client's system."""
     with server.connect(receive_bytes=4096) as connection:
         connection.sendall(get(line=b"GET /medium HTTP/1.1"))
         began = time.monotonic()
@@ -346,7 +346,7 @@ def test_an_answer_that_only_the_systems_hold_is_to_be_taken_as_well(server: Ser
         assert time.monotonic() - began < 2 * TAKE_SECONDS + SLACK_SECONDS
 
 
-def test_one_who_takes_that_late_is_kept(server: Served) -> None:
+def test_a_client_that_takes_it_late_is_kept(server: Served) -> None:
     with server.connect(receive_bytes=4096) as connection:
         connection.sendall(get(line=b"GET /medium HTTP/1.1"))
         time.sleep(1.5 * TAKE_SECONDS)

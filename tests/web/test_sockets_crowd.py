@@ -127,7 +127,7 @@ def status_of(server: Served) -> int:
         return found.status
 
 
-def test_those_go_first_that_have_been_idle_for_longest(server: Served) -> None:
+def test_connections_that_are_idle_for_longest_go_first(server: Served) -> None:
     old = connect(server, CONNECTIONS // 2)
     time.sleep(CROWDED_SECONDS)
     young = connect(server, CONNECTIONS // 2 - 1)
@@ -146,7 +146,7 @@ def test_those_go_first_that_have_been_idle_for_longest(server: Served) -> None:
     close([*old, *young, kept, *more])
 
 
-def test_those_who_do_not_take_their_answers_make_room(server: Served) -> None:
+def test_clients_that_do_not_take_their_answers_make_room(server: Served) -> None:
     holding = connect(server, REQUESTS, get(line=b"GET /stream HTTP/1.1"))
     time.sleep(2 * CROWDED_SECONDS)
     for _ in range(REQUESTS):
@@ -154,8 +154,8 @@ def test_those_who_do_not_take_their_answers_make_room(server: Served) -> None:
     close(holding)
 
 
-def test_who_finds_no_place_waits_for_one(server: Served, stage: Stage) -> None:
-    """Rather than to be accepted only to be refused."""
+def test_a_client_that_finds_no_place_waits_for_one(server: Served, stage: Stage) -> None:
+    """It waits in the system's queue, and is not accepted only to be refused."""
     stage.open.set()
     crowd = connect(server, 5 * CONNECTIONS)
     for connection in crowd:
@@ -167,7 +167,7 @@ def test_who_finds_no_place_waits_for_one(server: Served, stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("held_bytes", [64 * 1024 * 1024, 1])
-def test_what_waits_to_be_taken_is_bounded_for_all_together(stage: Stage, held_bytes: int) -> None:
+def test_answers_that_wait_to_be_taken_are_bounded_together(stage: Stage, held_bytes: int) -> None:
     with served(stage.app(), held_bytes=held_bytes, crowded_seconds=60) as server:
         large = get(line=b"GET /large HTTP/1.1")
         holding = connect(server, 20, large)  # 16 MiB each
@@ -209,7 +209,7 @@ def test_the_first_is_told_at_once_and_the_rest_once_a_minute(
 
 
 def with_open_files(count: int) -> list[str]:
-    """Return a command that starts another one, which the system allows so many open files."""
+    """Return a command that starts another one with a limit on its open files."""
     return ["sh", "-c", f'ulimit -n {count}; exec "$@"', "sh"]
 
 

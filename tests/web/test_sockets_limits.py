@@ -18,7 +18,7 @@ from tests.web.serving import Served, Stage, answers, closes_within, served, unt
 RECEIVE_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 0.5
 SENDS_SECONDS = 4 * RECEIVE_SECONDS
-"""How long clients go on that nobody stops."""
+"""How long a client goes on sending if nobody stops it."""
 LONG = post(b"Content-Length: 60000")
 
 
@@ -101,6 +101,16 @@ def test_a_body_that_trickles_in_behind_its_answer_ends(server: Served) -> None:
     assert seconds < RECEIVE_SECONDS + SLACK_SECONDS / 3
 
 
+@pytest.mark.parametrize("before", [b"", get()], ids=["first", "between requests"])
+def test_empty_lines_without_end_are_refused(server: Served, before: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(before + b"\r\n" * (LIMITS.head_bytes // 2) + get())
+        time.sleep(RECEIVE_SECONDS / 4)
+        connection.sendall(b"\r\n" * LIMITS.head_bytes + get())
+        statuses = [answer.status for answer in answers(until_closed(connection))]
+    assert statuses == [*([200] if before else []), 200, 400]
+
+
 @pytest.mark.parametrize("more", [b"", b"\r\n"], ids=["silent", "empty lines"])
 def test_an_answered_connection_is_kept_for_a_while_only(server: Served, more: bytes) -> None:
     seconds, received = send_slowly(server, get(), more)
@@ -139,7 +149,7 @@ def test_a_client_that_sends_too_much_sees_why(server: Served, sent: bytes, stat
         assert [answer.status for answer in answers(until_closed(connection))] == [status]
 
 
-def test_what_is_thrown_away_is_counted_for_each_request(server: Served) -> None:
+def test_discarded_bytes_are_counted_for_each_request(server: Served) -> None:
     body = b"a" * (MIB // 2)
     sent = post(b"Content-Length: %d" % len(body), line=b"POST /early HTTP/1.1") + body
     with server.connect() as connection:
@@ -202,7 +212,7 @@ def test_a_target_that_names_a_host_wins_over_the_header(server: Served) -> None
     ],
     ids=["line", "header", "headers", "trailer", "extension"],
 )
-def test_what_comes_byte_by_byte_takes_no_longer_for_being_long(sent: bytes) -> None:
+def test_a_long_request_byte_by_byte_takes_no_longer_for_each_byte(sent: bytes) -> None:
     """Half as many bytes take half the time, or a quarter more of it on a bad day."""
 
     def seconds(count: int) -> float:

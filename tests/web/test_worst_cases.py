@@ -24,7 +24,7 @@ pytestmark = pytest.mark.alone
 
 SIZE = 64 * 1024
 HELD_MS = 10.0
-# What the piece of work takes on the machine on which the 10 ms are promised.
+# How long the piece of work takes on the machine for which the 10 ms are promised.
 WORK_MS = 4.5
 TRIES = 5
 
@@ -117,7 +117,7 @@ def work() -> float:
 
 
 def held(clinic: ClinicProcess, request: bytes) -> float:
-    """Return for how many ms a request keeps the thread busy in which the event loop runs."""
+    """Return for how many ms a request keeps the event loop's thread busy."""
     before = busy(clinic)
     with socket.create_connection(("127.0.0.1", clinic.port), timeout=PATIENCE_SECONDS) as client:
         try:
@@ -155,7 +155,7 @@ def check(clinic: ClinicProcess, requests: Iterator[tuple[str, bytes]]) -> None:
 
 
 def sized(unit: str, size: int = SIZE - 300) -> str:
-    """Return a unit as often as it has room in so many bytes of UTF-8."""
+    """Return a text repeated until it fills a number of bytes of UTF-8."""
     return unit * (size // len(unit.encode()))
 
 
@@ -187,7 +187,8 @@ def test_no_field_holds_up_the_others(clinic: ClinicProcess, field: str) -> None
     def requests() -> Iterator[tuple[str, bytes]]:
         for method, path in (("POST", "/appointment"), ("PATCH", "/appointment/1")):
             for text in TEXTS:
-                # As long as there is room for, as texts that are composed may be, and as may be.
+                # As long as the body has room for, and as the longest name before and after it is
+                # composed.
                 for most in (SIZE - 300, 4 * 200 * 2, 200):
                     for ascii_only in (False, True):
                         value = json.dumps(sized(text, most), ensure_ascii=ascii_only)

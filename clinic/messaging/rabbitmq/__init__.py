@@ -1,11 +1,11 @@
-"""The broker on RabbitMQ 3.10 to 4.x, by aiormq; nobody else imports that.
+"""The broker on RabbitMQ 3.10 to 4.x, by aiormq, which no other package imports.
 
 ========================  ========================================================================
 ``__init__.py``           the broker: which sessions there are, and what each is made of
 ``address.py``            where the server is, and how its certificate is verified
 ``topology.py``           what stands on it: queues, exchanges, their arguments, deaths
 ``connection.py``         connections and channels, deadlines, and every failure in our words
-``declaring.py``          declare what is to stand, and see that it still does
+``declaring.py``          declare queues, exchanges and bindings, and check that they are there
 ``publishing.py``         publish many at once, each confirmed
 ``consuming.py``          what has arrived, and what of it is not settled yet
 ``frames.py``             read what is delivered, whatever bytes its publisher put into it
@@ -13,8 +13,8 @@
 ========================  ========================================================================
 
 Each session has connections of its own. Every wait for the broker has a deadline, since aiormq has
-none, and whatever it raises becomes ``BrokerUnavailable``: the service ends with that, and is
-started again by its supervisor until the broker is back.
+none, and every error of aiormq becomes ``BrokerUnavailable``: the service ends with that, and its
+supervisor starts it again until the broker is back.
 
 A broker that went silent is noticed within 20 s (``address.HEARTBEAT_SECONDS``), one that does not
 confirm after ``PUBLISH_SECONDS`` and ``FAREWELL_SECONDS``, everything else at once.
@@ -43,7 +43,7 @@ class RabbitBroker:
 
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator[Publish]:
-        """Keep the promise of ``Broker.publishing``, and see that all queues still stand."""
+        """Keep the promise of ``Broker.publishing``, and check that all queues are still there."""
         async with open_connection(self.url, "publisher") as connection:
             standing = Standing(connection, self.topology)
             await standing.declare()
@@ -58,8 +58,8 @@ class RabbitBroker:
     @asynccontextmanager
     async def consuming(self, limit: int) -> AsyncIterator[Receive]:
         """Keep the promise of ``Broker.consuming``."""
-        # A connection that publishes is blocked when the server runs out of memory or disk; what
-        # consumes must go on then, for it is what makes room.
+        # A server that runs out of memory or disk blocks connections that publish. Consuming must
+        # go on then, because it makes room: so it has a connection of its own.
         incoming = Incoming()
         async with (
             open_connection(self.url, "consumer", incoming) as connection,

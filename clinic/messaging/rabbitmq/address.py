@@ -87,9 +87,7 @@ class Address:
 
     def _present_certificate(self, context: ssl.SSLContext) -> None:
         def passphrase() -> str:  # else OpenSSL would ask for one at the terminal, and wait
-            raise BadBrokerURL(
-                "the private key is locked by a passphrase; name a key file that is not"
-            )
+            raise BadBrokerURL("the private key has a passphrase; name a key file without one")
 
         certificate, key = self.options["certfile"], self.options.get("keyfile")
         try:
@@ -143,15 +141,15 @@ def _read_options(parts: SplitResult) -> dict[str, str]:
     options = dict(given)
     if not options.keys() <= OPTIONS:
         raise BadBrokerURL(
-            f"of what may follow a ?, only these are known: {', '.join(sorted(OPTIONS))}"
+            f"unknown option after the ?; the known ones are {', '.join(sorted(OPTIONS))}"
         )
     if len(given) > len(options) or not all(options.values()):
         raise BadBrokerURL("write each option once, and with a value")
     if parts.scheme != "amqps" and options.keys() & TLS_OPTIONS:
         named = ", ".join(sorted(options.keys() & TLS_OPTIONS))
-        raise BadBrokerURL(f"{named} goes with amqps://, and amqp:// would encrypt nothing")
+        raise BadBrokerURL(f"{named} needs amqps://; amqp:// would encrypt nothing")
     if "keyfile" in options and "certfile" not in options:
-        raise BadBrokerURL("keyfile goes with certfile, the certificate that it is the key of")
+        raise BadBrokerURL("keyfile needs certfile, the certificate that belongs to the key")
     auth = options.get("auth", "plain").lower()
     if auth not in ("plain", "external"):
         raise BadBrokerURL("auth must be plain (the default) or external")

@@ -29,20 +29,20 @@ from clinic.messaging.rabbitmq.topology import explain_refusal
 
 # Each step of opening and closing a session takes milliseconds.
 STEP_SECONDS = 5.0
-# For closing a connection that has just failed. Nobody tries again before, and a broker that is
-# blocked or frozen does not even read the farewell: of itself aiormq waits 2 s for the answer, and
-# with TLS more than 20 s. A broker that is well answers within milliseconds.
+# For closing a connection that has just failed, before the next try. A broker that is blocked or
+# frozen does not even read the farewell: by default aiormq waits 2 s for the answer, and with TLS
+# more than 20 s. A healthy broker answers within milliseconds.
 FAREWELL_SECONDS = 1.0
-# What a server says of an error is for one line of a log.
+# A server's text about an error is cut to this many characters, for one line of the log.
 LONGEST_SAYING = 300
 
-# Not in these errors' own words: of a message that was refused they quote all, and it may hold a
+# Our own texts: those of the errors quote the whole message that was refused, which may hold a
 # patient's name. The first that fits counts.
 MEANINGS: dict[type[Exception], str] = {
     TimeoutError: "it does not answer in time",
     ProbableAuthenticationError: "it does not know this user with this password",
-    AuthenticationError: "it does not offer the login that auth names in AMQP_URL",
-    DeliveryError: "it does not take what is published: the queue is full, or cannot store it",
+    AuthenticationError: "it does not offer the kind of login that auth in AMQP_URL names",
+    DeliveryError: "it rejected a message: the queue is full, or cannot store it",
     StopAsyncIteration: "it closed the connection",
 }
 
@@ -62,7 +62,7 @@ async def open_connection(
         address = read_address(url)
         context = await anyio.to_thread.run_sync(address.tls_context)
     except BadBrokerURL as error:
-        # It could be used when the process started: a file has gone since.
+        # The URL could be used when the process started, so a file has gone since.
         raise BrokerUnavailable(str(error)) from error
     named = address.connection_url(f"clinic {purpose}")
     wire = Wire(context, incoming)
@@ -92,7 +92,7 @@ async def open_channel(connection: AbstractConnection) -> AbstractChannel:
 
 
 async def close(connection: AbstractConnection, seconds: float) -> None:
-    """Take leave of the server; give one up that does not answer within a number of seconds."""
+    """Close a connection in order; give up if the server does not answer in time."""
     with contextlib.suppress(BrokerUnavailable), as_unavailable("does not answer"), step(seconds):
         await connection.close()
 
@@ -101,7 +101,7 @@ class Wire(TransportFactory):
     """Makes the connection of a session for aiormq, and can cut it.
 
     aiormq waits for the other end to hang up as well, with TLS for half a minute, and its tasks
-    stay about for as long.
+    live on for as long.
     """
 
     def __init__(self, context: ssl.SSLContext | None, incoming: Incoming | None = None) -> None:
@@ -136,12 +136,12 @@ def step(seconds: float = STEP_SECONDS) -> Iterator[None]:
 
 @contextlib.contextmanager
 def as_unavailable(what: str) -> Iterator[None]:
-    """Turn whatever comes out of aiormq into ``BrokerUnavailable``.
+    """Turn every error of aiormq into ``BrokerUnavailable``.
 
-    Put it around calls of aiormq and nothing else, because here everything is the broker's fault:
-    besides errors of its own, aiormq lets StopAsyncIteration, a bare Exception, RuntimeError and
-    pamqp's ValueError and struct.error out, for a connection that ends or an answer that makes no
-    sense.
+    Put it around calls of aiormq and nothing else, because it takes every error for the broker's
+    fault. When a connection ends or an answer makes no sense, aiormq raises not only its own errors
+    but also StopAsyncIteration, a bare Exception, RuntimeError and pamqp's ValueError and
+    struct.error.
 
     Raises:
         BrokerUnavailable: the call failed.
@@ -149,8 +149,8 @@ def as_unavailable(what: str) -> Iterator[None]:
     try:
         yield
     except asyncio.CancelledError as error:
-        # What aiormq raises into whoever waits when the server goes silent; a task that is really
-        # being cancelled counts it (docs/libraries.md).
+        # aiormq raises this in tasks that wait when the server goes silent; only a task that is
+        # really being cancelled counts it (docs/libraries.md).
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
@@ -162,7 +162,7 @@ def as_unavailable(what: str) -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """Return what an error of aiormq's means, in words for whoever runs the clinic."""
+    """Return what an error of aiormq means, for the people who run the clinic."""
     match error:
         case ChannelAccessRefused():
             words = explain_refusal(str(error))
@@ -170,7 +170,7 @@ def explain(error: Exception) -> str:
             # aiormq takes the refusal for an answer out of place, and keeps no more of it.
             words = "the vhost in AMQP_URL does not exist, or this user has no permissions in it"
         case PublishError(args=(_, queue, *_)):
-            words = f"it does not take what is published: there is no queue {queue}"
+            words = f"it rejected a message: there is no queue {queue}"
         case _ if meaning := [words for kind, words in MEANINGS.items() if isinstance(error, kind)]:
             words = meaning[0]
         case OSError(strerror=str(said)) | ChannelClosed(args=(*_, str(said))):

@@ -19,7 +19,7 @@ from clinic.messaging.rabbitmq.properties import read_properties
 from clinic.messaging.rabbitmq.publishing import Publisher
 from clinic.messaging.rabbitmq.topology import Topology
 
-# What AMQP has room for in a message_id and a type, in bytes.
+# The longest message_id or type that AMQP has room for, in bytes.
 LONGEST_SHORT = 255
 # The longest subject that a copy keeps, in bytes. With it, an id and a type (255 each) and a reason
 # (4 * 500) the header of a copy fits the smallest frame that a server may ask for, 4,096 bytes.
@@ -30,10 +30,10 @@ LARGEST_BODY = 16 * 2**20
 
 LONGEST_CHARACTER = 4  # bytes of UTF-8
 
-# The silence after which to consume anew. A cluster whose main queue is deleted may forget a
-# consumer without a word, one time in three where 3.10.8 is told at another node than the queue's
-# leader, and the queue that is declared in its place then has no consumer. No client can ask
-# whether RabbitMQ knows its consumer: a queue tells how many it has, and not whose.
+# After this long without a message, consume anew. When the main queue of a cluster is deleted,
+# RabbitMQ may forget a consumer without telling it (3.10.8 does so one time in three, if another
+# node than the queue's leader deletes it), and the queue that is declared in its place has no
+# consumer. No client can ask whether RabbitMQ knows its consumer: a queue tells only how many.
 SILENCE_SECONDS = 5.0
 
 
@@ -101,7 +101,7 @@ class Session:
             if self._tag is not None:
                 await self._channel.basic_cancel(self._tag)
             await self._acknowledge()
-            # Not left to the closing of the channel: RabbitMQ counts that as a failed delivery.
+            # Not by closing the channel, which RabbitMQ counts as a failed delivery.
             for tag in sorted(self._unsettled):
                 await self._channel.basic_nack(tag, requeue=True)
 
@@ -153,7 +153,7 @@ class Session:
         self._solved.add(tag)
 
     async def _acknowledge(self) -> None:
-        """Acknowledge what was solved: with one frame all before which nothing is open."""
+        """Acknowledge solved deliveries: with one frame all that come before the first open one."""
         if not self._solved:
             return
         open_tags = self._unsettled.keys() - self._solved
@@ -240,6 +240,6 @@ class _Delivery:
         await self.session.reject(self.tag)
 
     async def not_solved(self, reason: str) -> None:
-        # First there, then gone from here: in between it is twice, never not at all.
+        # First publish the copy, then acknowledge: in between there are two, never none.
         await self.session.set_aside(self.message, reason, self.deaths + 1)
         self.session.solved(self.tag)

@@ -1,4 +1,4 @@
-"""Queues, exchanges and bindings: declare them, and see that they still stand."""
+"""Queues, exchanges and bindings: declare them, and check that they are still there."""
 
 import logging
 import time
@@ -78,7 +78,7 @@ class Binding:
 
 
 class Standing:
-    """What stands on a server, as far as one connection may see and change it.
+    """The topology on a server, as far as one connection may see and change it.
 
     RabbitMQ closes the channel on which it refuses something, so this has a channel of its own, and
     opens another one after each refusal.
@@ -96,12 +96,12 @@ class Standing:
             Binding(topology.main, topology.main_exchange),
             Binding(topology.dead_letter, topology.dead_letter_exchange),
         ]
-        # Until a refusal tells that this user may not look at it.
+        # A piece is taken out when a refusal says that this user may not look at it.
         self._visible = set(self._pieces)
         self._look_at = 0.0
 
     async def declare(self) -> None:
-        """Make what is missing, and leave what stands as it is.
+        """Declare what is missing, and change nothing that is there.
 
         A user without the permission to declare finds what an administrator has declared.
 
@@ -146,7 +146,7 @@ class Standing:
             return False
         refusal = await self._ask(partial(piece.declare, passive=True))
         if isinstance(refusal, ChannelAccessRefused):
-            # RabbitMQ 4.2.6 on asks for a permission even for that, and logs each refusal:
+            # From 4.2.6 on RabbitMQ needs a permission even for that, and logs each refusal:
             # https://github.com/rabbitmq/rabbitmq-server/pull/16272
             self._visible.remove(piece)
         return isinstance(refusal, ChannelNotFoundEntity)
@@ -154,7 +154,7 @@ class Standing:
     async def _bind(self) -> None:
         for binding in tuple(self._bindings):
             if isinstance(await self._ask(binding.make), ChannelAccessRefused):
-                # Then it is for an administrator to bind them, and there is no way to look.
+                # Then an administrator has to bind the queue, and nobody can check it.
                 self._bindings.remove(binding)
         self._look_at = time.monotonic() + LOOK_SECONDS
 

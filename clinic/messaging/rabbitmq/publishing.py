@@ -1,8 +1,8 @@
 """Publish to RabbitMQ: many messages at once on one channel, each confirmed.
 
-aiormq's own ``basic_publish`` takes a task, three futures, two locks and a timer for each message,
-and with that most of what relaying an event takes (benchmarks/README.md). So here a batch is put on
-the wire as a whole, and one future waits for all its confirmations.
+aiormq's own ``basic_publish`` needs a task, three futures, two locks and a timer for each message:
+that is most of the time for relaying an event (benchmarks/README.md). So here a batch is put on the
+wire as a whole, and one future waits for all its confirmations.
 """
 
 import asyncio
@@ -28,8 +28,7 @@ from clinic.messaging.rabbitmq.connection import as_unavailable
 # Less than the grace period that a stop has by default, and than a relay's hold on its batch.
 PUBLISH_SECONDS = 8.0
 PERSISTENT = 2
-# Bookings wait while messages are put on the wire, at some 12 us each: after this many messages
-# they have a turn.
+# Messages that are put on the wire, at some 12 us each, before waiting bookings have a turn.
 IN_A_ROW = 50
 # RabbitMQ keeps the length of a frame in 32 bits.
 NO_LIMIT = 2**31
@@ -99,26 +98,26 @@ class Publisher:
                 raise
         except BaseException:
             if batch.begun:
-                # What is on the wire, and under which number, is not known any more.
-                self._failure = BrokerUnavailable("publishing was broken off")
+                # Nobody knows any more which messages are on the wire, and under which numbers.
+                self._failure = BrokerUnavailable("publishing was cancelled")
             raise
         finally:
             batch.known.cancel()
-        # What the broker has of a batch is to be written down, and then the session is over: with
-        # the next batch the broker could be silent for as long again.
+        # The caller has to mark the messages that the broker has stored, so they are returned. Then
+        # the session is over: the broker could be silent for as long again with the next batch.
         return batch.stored
 
     async def _send(
         self, messages: Sequence[Message], headers: Mapping[str, Any], batch: "_Batch"
     ) -> None:
-        # Without an id nobody would know what comes back, and it would count as stored.
+        # A message without an id is not recognized when it is returned, and would count as stored.
         ids = [message.id or uuid.uuid4().hex for message in messages]
         frames = b"".join(
             self._frames(message, message_id, headers)
             for message, message_id in zip(messages, ids, strict=True)
         )
         channel = self._channel
-        with as_unavailable("takes nothing that is published"):
+        with as_unavailable("accepts no messages"):
             async with channel.lock:
                 batch.begun = True
                 for message_id in ids:
@@ -164,7 +163,7 @@ class _Batch:
         self.known = channel.create_future()
 
     def end(self, message_id: str, failure: Exception | None) -> None:
-        """Take down what became of a message."""
+        """Note the outcome of a message."""
         self._channel.message_id_delivery_tag.pop(message_id, None)
         if failure is None:
             self.stored.add(message_id)
@@ -180,7 +179,7 @@ class _Batch:
         Raises:
             BrokerUnavailable: one of them was not stored.
         """
-        with as_unavailable("does not confirm what is published"):
+        with as_unavailable("does not confirm messages"):
             await self.known
             if self.failure:
                 raise self.failure
@@ -188,7 +187,7 @@ class _Batch:
 
 @dataclass(slots=True)
 class _Confirmation:
-    """Stands where aiormq expects a message's future, and takes what it says into the batch."""
+    """Stands in aiormq for a message's future, and hands its outcome on to the batch."""
 
     batch: _Batch
     message_id: str
@@ -197,8 +196,8 @@ class _Confirmation:
         return self.batch.known.done()
 
     def cancelled(self) -> bool:
-        # Asked only once the batch has been given up: aiormq would warn of what comes too late for
-        # a future that is done, except where it was cancelled.
+        # aiormq asks this only once the batch has been given up: it warns of a confirmation that
+        # comes too late for a future that is done, unless that was cancelled.
         return True
 
     def set_result(self, _frame: Basic.Ack) -> None:
@@ -220,5 +219,5 @@ def confirmation_deadline() -> Iterator[None]:
             yield
     except TimeoutError:
         raise BrokerUnavailable(
-            f"RabbitMQ did not confirm within {PUBLISH_SECONDS:g} s what was published"
+            f"RabbitMQ did not confirm the messages within {PUBLISH_SECONDS:g} s"
         ) from None

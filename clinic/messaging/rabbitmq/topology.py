@@ -1,6 +1,6 @@
-"""What stands on a RabbitMQ server: queues, exchanges, their arguments, and what headers tell.
+"""Queues and exchanges on a RabbitMQ server, their arguments, and what headers tell.
 
-All of it pure; ``rabbitmq`` does with it what is to be done.
+All of it is pure; the other modules of ``rabbitmq`` talk to the server.
 """
 
 import re
@@ -11,8 +11,8 @@ from typing import Any
 
 from clinic.messaging.broker import MOST_DEATHS
 
-# Longer than any message is given back (by a drain, by a crash) in its life, and more than
-# DEATH_LIMIT can be: RabbitMQ 4 would otherwise drop a message after 20.
+# How often a message may be given back (by a drain, by a crash): more than happens to any message,
+# and more than DEATH_LIMIT can be. By default RabbitMQ 4 drops a message after 20.
 DELIVERY_LIMIT = 1_000_000
 
 # Why a message that failed leaves the main queue.
@@ -111,10 +111,10 @@ def explain_misfit(error: str) -> str:
     if not found:
         return "RabbitMQ has queues or exchanges that differ from what the clinic declares"
     return (
-        f"RabbitMQ has the {found['kind']} {found['name']} with another {found['argument']}: there "
-        f"it is {found['stands'].strip()}, the clinic wants {found['wanted']}. Set the setting to "
-        "what stands there (CLINIC_QUEUE_TYPE=classic takes over the queues of the older project), "
-        "or choose another name, or delete it once it is empty"
+        f"RabbitMQ has the {found['kind']} {found['name']} with another {found['argument']}: "
+        f"{found['stands'].strip()}, but the clinic wants {found['wanted']}. Change the clinic's "
+        "setting to RabbitMQ's value (CLINIC_QUEUE_TYPE=classic takes over the queues of the older "
+        f"project), or choose another name, or delete the {found['kind']} once it is empty"
     )
 
 

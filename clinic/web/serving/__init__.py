@@ -11,16 +11,16 @@
 ``outgoing.py``     what is written, and whether the client takes it
 ``refusals.py``     answers that are given without the application
 ``crowd.py``        all connections: who keeps us waiting, and who makes room when full
-``tally.py``        a crowd of the same thing is one line a minute in the log
+``tally.py``        many occurrences of the same thing are one line a minute in the log
 ==================  ==============================================================================
 
 Why a protocol of our own, and not uvicorn's
 --------------------------------------------
 
 uvicorn's protocols are made for use behind a proxy that judges and bounds requests; the clinic has
-to stand alone, too. Three ways were tried. Measured is what the protocol itself takes for a request
-and its answer (the application and the socket do nothing, on uvloop), in instructions, which do not
-depend on the machine's mood:
+to stand alone, too. Three ways were tried. The table has what the protocol itself takes for a
+request and its answer (the application and the socket do nothing, on uvloop), in instructions,
+which do not vary with the machine's load:
 
 ===========================================================================  =======
 uvicorn's httptools protocol, as it comes                                    120,700
@@ -30,7 +30,7 @@ uvicorn's h11 protocol, as it comes                                          575
 ===========================================================================  =======
 
 * **A subclass** of uvicorn's httptools protocol would have to replace nearly all of its methods.
-  What goes wrong there goes wrong inside of llhttp, or between it and httptools: it ends a message
+  Its faults are inside llhttp, or between llhttp and httptools: it ends a message
   at its head when it sees ``Upgrade``, and takes the body for the next request; it hands out
   trailers as headers, without a limit; a line that comes in pieces is copied for each of them. And
   uvicorn's response knows nothing of HTTP/1.0, of clients that take nothing, or of places needed.
@@ -41,9 +41,9 @@ uvicorn's h11 protocol, as it comes                                          575
   decided here, in 140 lines that the tests hold against h11. Timers are no part of a request, for
   ``crowd.py`` looks at everyone ten times a second.
 
-What is left to uvicorn is to accept, to tick, the date, and the order of a stop. We use its
+uvicorn still accepts connections, ticks, keeps the date and orders a stop. We use its
 ``Server`` (``startup``, ``on_tick``, ``shutdown``, ``capture_signals``, ``servers``, ``started``),
 ``Config`` (``http``, ``loaded_app``) and ``ServerState`` (``connections``, whose
-members have a method ``shutdown``, ``tasks``, ``default_headers``); tests/web/test_server.py holds
-what comes of them.
+members have a method ``shutdown``, ``tasks``, ``default_headers``); tests/web/test_server.py checks
+how they behave.
 """

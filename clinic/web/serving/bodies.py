@@ -9,7 +9,7 @@ from clinic.web.serving.refusals import HeadersTooLarge, MalformedRequest
 # A size has at most 16 digits, as many as 64 bits take.
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
 USUAL_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
-# One of which all has not come is looked at as often as a byte comes: nothing that takes long.
+# How an unfinished line may begin. It is matched for each byte that arrives, so it must be cheap.
 START_OF_CHUNK_LINE = re.compile(rb"(?:[0-9A-Fa-f][^\n]*)?")
 LONGEST_START_BYTES = 64
 TOO_MANY_CHUNKS = "The body has more chunks than anybody needs."
@@ -157,8 +157,8 @@ class Chunked:
 def line_of(unread: bytearray, begin: int) -> bytearray:
     """Return a line with its end, or what is here of it.
 
-    One that comes byte by byte is looked through as often, so it is looked through for one byte,
-    which takes next to nothing.
+    A line that comes byte by byte is searched for each byte, so it is searched for a single
+    character, which takes next to nothing.
     """
     end = unread.find(b"\n", begin)
     return unread[begin:] if end < 0 else unread[begin : end + 1]

@@ -36,7 +36,7 @@ class Connection(asyncio.Protocol):
         self._discarded_bytes = 0
         self._reads = True
         self._between = crowd.fresh
-        """For what the client is waited for between requests."""
+        """What we wait for between requests."""
         self._client_ended = False
         """Whether the client has ended its side: it sends nothing more."""
         self._last = False
@@ -48,7 +48,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the client's first byte."""
         self._transport = transport
-        self._outgoing = Outgoing(transport, self._crowd.limits)
+        self._outgoing = Outgoing(transport, self._crowd.limits, self._loop)
         self._addresses = {
             "client": address(transport, "peername"),
             "server": address(transport, "sockname"),
@@ -77,6 +77,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Heed that the client sends no more; it may still wait for its answers (half-closed)."""
         self._client_ended = True
+        self._outgoing.flush()
         if self._closing:
             return False
         if self._incoming.body is not None:
@@ -255,6 +256,7 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return
         self._closing = True
+        self._outgoing.flush()
         sends = bool(self._incoming.unread) or self._incoming.body is not None or not self._reads
         self._incoming.clear()
         self._discarded_bytes = 0
@@ -333,10 +335,10 @@ class Connection(asyncio.Protocol):
         """Close at once."""
         self._transport.abort()
 
-    # For what we wait
+    # What we wait for
 
     def _settle(self) -> None:
-        """Note for what the client keeps us waiting, if it does."""
+        """Note what the client keeps us waiting for, if anything."""
         crowd = self._crowd
         waiting: Waiting | None
         if self._outgoing.paused:

@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 from clinic.web.serving.limits import Limits
 from clinic.web.serving.tally import Happened, Tally
 
-# How long a request may take that was cancelled; ours end at once.
+# How long a cancelled request may take to end; ours end at once.
 LAST_WORDS_SECONDS = 0.5
 
 
@@ -52,8 +52,8 @@ class Waiting:
 class Crowd:
     """Every open connection, by what it waits for; one with a request in hand waits for us.
 
-    There is no timer for each of them: all are looked at every now and then (``look``), which costs
-    a request next to nothing.
+    They have no timers: ``look`` is called now and then and checks them all, which costs a request
+    next to nothing.
     """
 
     def __init__(self, limits: Limits, state: ServerState, on_full: Callable[[], None]) -> None:
@@ -73,9 +73,10 @@ class Crowd:
         self.leaving = Waiting(limits.linger_seconds)
         """For the client to see the last answer and leave."""
         self.half_closed: dict[Member, float] = {}
-        """Those whose clients have ended their side while we answer, since the last look."""
+        """Connections whose clients have ended their side while we answer; since when, or when they
+        were last probed."""
         self._held: dict[Member, int] = {}
-        """Bytes of answers that wait for their clients; who has waited for longest comes first."""
+        """Bytes of answers that wait for their clients, in the order in which they began to."""
         self._held_bytes = 0
         self._on_full = on_full
         self._loop = asyncio.get_running_loop()
@@ -105,8 +106,9 @@ class Crowd:
     def admits(self, *, whole: bool) -> bool:
         """Tell whether one more request may be taken in hand; ``whole`` if all of it is here.
 
-        If too many are, one makes room whose client keeps us waiting: for the rest of its request,
-        or to take the answer. What is here goes before what is still to come.
+        If too many are in hand, one whose client keeps us waiting makes room: one that waits for
+        the rest of its request, or for the client to take the answer. A whole request goes before
+        one that is still arriving.
         """
         if len(self.state.tasks) < self.limits.requests:
             return True
@@ -175,7 +177,7 @@ class Crowd:
         self.tally.tell()
 
     async def last_call(self) -> None:
-        """Let whoever is here send one more request, if it comes at once.
+        """Let every client that is connected send one more request, if it comes at once.
 
         It may be under way already. A proxy that finds its connection closed does not know what has
         become of a POST; it does not send it to another clinic, but answers 502.
@@ -188,7 +190,7 @@ class Crowd:
             await asyncio.sleep(self.limits.last_call_seconds)
 
     async def disperse(self) -> None:
-        """Close whatever is left, once those have answered whose requests were cancelled.
+        """Close the connections that are left, once cancelled requests have been answered.
 
         An event loop must not end with an open connection.
         """

@@ -19,6 +19,8 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Their responses have no body (RFC 9110, 6.4.1).
 WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 FRAMING = frozenset({b"connection", b"transfer-encoding"})
+# A response of up to this size waits for those of other connections.
+SHORT_BYTES = 4 * 1024
 DISCONNECT: Message = {"type": "http.disconnect"}
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -94,7 +96,7 @@ class Exchange:
         self._bodiless = False
 
     async def run(self, app: ASGIApp) -> None:
-        """Have the application answer; see to it that somebody does."""
+        """Have the application answer; if it does not, have the link answer for it."""
         refusal: Refusal = OurFault()
         try:
             await app(self.scope, self.receive, self.send)
@@ -243,7 +245,10 @@ class Exchange:
                 raise RuntimeError("The response is not as long as its Content-Length says.")
         head, self._head = self._head, b""
         self.started = True
-        self._outgoing.write(head, *pieces)
+        if last and head and len(body) <= SHORT_BYTES:
+            self._outgoing.write_soon(head, *pieces)
+        else:
+            self._outgoing.write(head, *pieces)
         if last:
             self.complete = True
             self._wake()

@@ -20,7 +20,7 @@ END_OF_HEAD = b"\r\n\r\n"
 
 # RFC 9110, 7.2 and RFC 3986, 3.2: a name or an address, and a port; it may be empty.
 HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Za-z:.%~_-]+\])(?::[0-9]*)?")
-# How a line begins of which all has not come; nobody waits for the end of what is no HTTP.
+# How an unfinished line may begin; nobody waits for the end of a line that is not HTTP.
 START_OF_LINE = re.compile(rb"[A-Z-]{1,32}(?: [\x20-\x7e]*\r?)?")
 LONGEST_START_BYTES = 64
 WHOLE_LINE = re.compile(rb"([A-Z-]{1,32}) ([\x21-\x7e]+) HTTP/1\.([01])")
@@ -67,7 +67,8 @@ class _Parsed:
 def judge_start(start: bytes | bytearray) -> bool:
     """Judge the beginning of a head whose end has not arrived; return whether its line has.
 
-    What arrives byte by byte is looked at as often: no look takes longer for a long line.
+    A line that arrives byte by byte is judged for each byte, so judging takes no longer for a long
+    line.
 
     Raises:
         Refusal: it cannot become an HTTP/1.1 request.
@@ -86,7 +87,8 @@ def read_head(head: bytes, limits: Limits) -> Head:
     """Read a whole head, with the empty line at its end and none before it.
 
     Raises:
-        Refusal: it is no HTTP/1.1, or asks for what is not done here. The connection has to end.
+        Refusal: it is not HTTP/1.1, or asks for something that the clinic does not do. The
+            connection has to end.
     """
     found = WHOLE_LINE.match(head)
     if not found or not head.startswith(b"\r\n", found.end()):

@@ -9,13 +9,13 @@ EMPTY_LINES = b"\r\n"
 
 
 class Incoming:
-    """The part of it that is not processed yet, and where in a request it stands.
+    """The bytes that are not processed yet, and the part of a request that they belong to.
 
-    A head is handed to its parser only when all of it is here. So no parser keeps a part of one,
-    and what is beyond the limit reaches none.
+    A head is handed to its parser only when all of it is here. So no parser keeps a part of a head,
+    and none gets one that is beyond the limit.
     """
 
-    __slots__ = ("_limits", "_line_judged", "_searched", "body", "unread")
+    __slots__ = ("_empty_bytes", "_limits", "_line_judged", "_searched", "body", "unread")
 
     def __init__(self, limits: Limits) -> None:
         self.unread = bytearray()
@@ -23,6 +23,7 @@ class Incoming:
         self.body: Body | None = None
         """What is read at present, if that is a body and no head."""
         self._limits = limits
+        self._empty_bytes = 0
         self._searched = 0
         self._line_judged = False
 
@@ -43,8 +44,7 @@ class Incoming:
         """
         unread = self.unread
         if unread and unread[0] in EMPTY_LINES:
-            # RFC 9112, 2.2: some clients end a body with a line too many.
-            del unread[: len(unread) - len(unread.lstrip(EMPTY_LINES))]
+            self._skip_empty_lines()
         end = unread.find(END_OF_HEAD, max(0, self._searched - len(END_OF_HEAD)))
         size = len(unread) if end < 0 else end + len(END_OF_HEAD)
         if size > self._limits.head_bytes:
@@ -54,14 +54,28 @@ class Incoming:
             return None
         head = read_head(bytes(unread[:size]), self._limits)
         del unread[:size]
+        self._empty_bytes = 0
         self._searched = 0
         self._line_judged = False
         if head.length != 0:
             self.body = body_of(head.length, self._limits)
         return head
 
+    def _skip_empty_lines(self) -> None:
+        """Take away what stands before a head: some clients end a body with a line too many.
+
+        RFC 9112, 2.2, says so. Without a limit a client could send nothing else, as fast as we can
+        read, and its head would never be longer than others.
+        """
+        unread = self.unread
+        empty = len(unread) - len(unread.lstrip(EMPTY_LINES))
+        del unread[:empty]
+        self._empty_bytes += empty
+        if self._empty_bytes > self._limits.head_bytes:
+            raise MalformedRequest("There are only empty lines.")
+
     def _judge_start(self) -> None:
-        """Judge what has arrived of a head, so that nobody waits for the end of what is none.
+        """Judge the part of a head that has arrived, so that other bytes are refused at once.
 
         Many programs send a byte at a time. Each is looked at once or twice, not each time again.
         """

@@ -22,25 +22,26 @@ class Limits:
     """Request line and headers together; trailers again. Node.js has the same limit."""
     header_lines: int = 100
     """Headers of one request, or trailers. Apache's LimitRequestFields is 100, too."""
-    chunks: int = 8 * 1024
-    """Chunks of one body: the longest appointment has 6 KiB. To read this many takes 5 ms."""
+    chunks: int = 4 * 1024
+    """Chunks of one body: the longest appointment has 6 KiB, and nobody sends it byte by byte. To
+    read this many takes 5 ms."""
     chunk_extension_bytes: int = 4 * KIB
     """All chunk extensions of one body together; nobody uses them (RFC 9112, 7.1.1)."""
     unread_bytes: int = 64 * KIB
-    """What one connection has sent and nobody has processed: then no more is read from it. One
+    """What one connection may have sent without its being processed; beyond it no more is read. One
     read may exceed it, by 256 KiB in uvloop."""
     discarded_bytes: int = 1 * MIB
     """Read and thrown away after an answer, so that the client sees it (RFC 9112, 9.6)."""
     receive_seconds: float = 10.0
-    """From a request's first byte to its last; also from a connection's begin to its first byte."""
+    """From a request's first byte to its last; also from a new connection to its first byte."""
     keep_alive_seconds: float = 75.0
     """From an answer to the next request. Proxies commonly keep a connection for 60 s (nginx, AWS):
-    if we close first, they send requests into a connection that is no more."""
+    if we close first, they send requests into a closed connection."""
     take_seconds: float = 15.0
-    """How often it is looked whether a client takes an answer."""
+    """How often to check that a client takes its answer."""
     take_bytes: int = 32 * KIB
-    """What a client takes of it each time, or is cut off: 2 KiB/s. On loopback TCP acknowledges in
-    steps of 64 KiB, so at a higher rate clients would be cut off that do read."""
+    """What a client must have taken of it each time, or it is cut off: 2 KiB/s. On loopback TCP
+    acknowledges in steps of 64 KiB, so a higher rate would cut off clients that do read."""
     stopping_take_seconds: float = 2.0
     """The same while the process stops; then any byte counts."""
     last_call_seconds: float = 0.2
@@ -50,7 +51,7 @@ class Limits:
     linger_seconds: float = 1.0
     """How long a client that still sends has to see its answer, before it is reset."""
     probe_seconds: float = 1.0
-    """How often it is looked whether a client that has ended its side is there for the answer."""
+    """How often to check that a client that has ended its side still waits for the answer."""
     requests: int = 900
     """Requests in hand at a time; more get 503."""
     connections: int = 2000

@@ -33,8 +33,8 @@ def listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {address_of(host, port)}: {reason}. "
             "Choose another with --port (CLINIC_PORT) or --host (CLINIC_HOST)"
         ) from error
-    # Or each answer's body waits 40 ms for the client to acknowledge the head. asyncio sees to that
-    # only on sockets made with IPPROTO_TCP; ours are not, and those accepted take after this one.
+    # Otherwise each answer's body waits 40 ms for the client to acknowledge the head. asyncio sets
+    # this only on sockets made with IPPROTO_TCP, unlike ours; accepted sockets inherit it.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 

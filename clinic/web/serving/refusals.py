@@ -14,12 +14,12 @@ STATUS_LINES = {status: b"HTTP/1.1 %d \r\n" % status for status in range(100, 60
 
 
 class MalformedRequest(Refusal):
-    """What arrived is no HTTP/1.1, or not safe to take for it."""
+    """The request is not HTTP/1.1, or it is not safe to read it as such."""
 
     status = HTTPStatus.BAD_REQUEST
     slug = "malformed-request"
-    title = "This is no HTTP/1.1"
-    explanation = "What arrived is no HTTP/1.1; the connection is closed."
+    title = "This is not HTTP/1.1"
+    explanation = "The request is not HTTP/1.1. The connection is closed."
     headers = CLOSES
 
     @classmethod
@@ -68,7 +68,7 @@ class UnknownMethod(Refusal):
     status = HTTPStatus.NOT_IMPLEMENTED
     slug = "unknown-method"
     title = "The method is unknown"
-    explanation = "The method is none that any address here knows; the connection is closed."
+    explanation = "No address here knows this method. The connection is closed."
     detail = "No address here knows this method."
     headers = CLOSES
 
@@ -107,12 +107,12 @@ class Stopped(Refusal):
     slug = "stopped"
     title = "The clinic stopped"
     explanation = (
-        "The clinic was stopped and had no time left for this request. Look whether it was "
+        "The clinic was stopped and had no time left for this request. Check whether it was "
         "carried out before you send it again."
     )
     detail = (
-        "The clinic stopped before it was done. Whether the request was carried out is not "
-        "certain: look before you send it again."
+        "The clinic stopped before it had answered. The request may have been carried out: check "
+        "before you send it again."
     )
     headers = CLOSES | LATER
 

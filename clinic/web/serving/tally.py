@@ -1,4 +1,4 @@
-"""Tell a crowd of the same thing in one line a minute, with a count."""
+"""Log many occurrences of the same thing as one line a minute, with a count."""
 
 import logging
 import time
@@ -11,27 +11,28 @@ EVERY_SECONDS = 60.0
 
 
 class Happened(StrEnum):
-    """What happens because of clients, by what the log says of it."""
+    """What clients cause; the values are the texts of the log."""
 
-    MALFORMED = "Requests refused that are no HTTP/1.1, or beyond its limits here"
-    SLOW = "Connections closed whose clients did not send a request in time"
-    UNTAKEN = "Connections cut whose clients did not take the answer"
+    MALFORMED = "Requests refused because they were not HTTP/1.1, or exceeded a limit"
+    SLOW = "Connections closed because the client did not send a request in time"
+    UNTAKEN = "Connections cut because the client did not read the answer"
     CROWDED = (
-        "Requests answered 503, for too many are in hand (see who asks, or start more processes)"
+        "Requests answered 503 because too many were in hand (find out who sends them, or start "
+        "more processes)"
     )
-    MADE_ROOM = "Connections closed to make room for others, for there are as many as may be"
+    MADE_ROOM = "Connections closed to make room for new ones, at the limit of open connections"
     NO_DESCRIPTORS = (
-        "Looks at which the system had no descriptor for a connection (raise the limit of open "
-        "files: ulimit -n, LimitNOFILE)"
+        "Times the system had no descriptor for a connection (raise the limit of open files: "
+        "ulimit -n, LimitNOFILE)"
     )
 
 
-# Nothing of the clinic's is wrong, and nothing is to be done.
+# Only a client is at fault; nobody has to act.
 USUAL = frozenset({Happened.MALFORMED, Happened.SLOW})
 
 
 class Tally:
-    """Counts what happens. The first is told at once, more of it once a minute."""
+    """Counts what happens. The first occurrence is logged at once, further ones once a minute."""
 
     def __init__(self) -> None:
         self._counts: Counter[Happened] = Counter()
@@ -43,7 +44,7 @@ class Tally:
         self._tell(what)
 
     def tell(self, *, everything: bool = False) -> None:
-        """Tell what has been counted and is due; call it now and then, and for everything last."""
+        """Log the counts that are due; call it regularly, and with ``everything`` at the end."""
         for what in [what for what, count in self._counts.items() if count]:
             self._tell(what, due=everything)
 
@@ -51,6 +52,8 @@ class Tally:
         now = time.monotonic()
         if due or now - self._told.get(what, -EVERY_SECONDS) >= EVERY_SECONDS:
             level = logging.INFO if what in USUAL else logging.WARNING
-            log.log(level, "%s: %d. More are told once a minute.", what, self._counts[what])
+            log.log(
+                level, "%s: %d. Further ones are logged once a minute.", what, self._counts[what]
+            )
             self._counts[what] = 0
             self._told[what] = now
