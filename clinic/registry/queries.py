@@ -334,6 +334,23 @@ async def move_keys(connection: Connection, resource_id: int, into: int) -> None
     )
 
 
+SELECT_TYPES = "select id, offices, doctors from appointment_type"
+UPDATE_TYPE_OFFERS = """
+    update appointment_type set offices = :offices, doctors = :doctors where id = :id
+"""
+
+
+async def replace_in_types(connection: Connection, kind: Kind, resource_id: int, into: int) -> None:
+    """Have a resource offer what another has offered so far."""
+    column = "offices" if kind == "office" else "doctors"
+    for row in await connection.fetch_all(SELECT_TYPES):
+        those = _ids(row[column])
+        if those is not None and resource_id in those:
+            changed = sorted(those - {resource_id} | {into})
+            offers = {"offices": row["offices"], "doctors": row["doctors"], column: changed}
+            await connection.execute(UPDATE_TYPE_OFFERS, {"id": row["id"], **offers})
+
+
 async def insert_week(connection: Connection, week: Week) -> int:
     """Keep weekly hours, and return their id."""
     rows = await connection.fetch_all(

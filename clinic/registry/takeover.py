@@ -173,14 +173,13 @@ class _Book:
             if len(those) > 1:
                 column = "office_number" if kind == "office" else "doctor_name"
                 marks = ", ".join("?" * len(those))
-                late |= overlapping(
-                    self.run(
-                        "select id, date_time, end_time from older_appointment"  # noqa: S608
-                        f" where {column} in ({marks}) and status <> 'cancelled'"
-                        " and override_reason is null order by date_time, id",
-                        those,
-                    )
+                rows = self.run(
+                    "select id, date_time, end_time from older_appointment"  # noqa: S608
+                    f" where {column} in ({marks}) and status <> 'cancelled'"
+                    " and override_reason is null order by date_time, id",
+                    those,
                 )
+                late |= {later for _, later in overlapping_pairs(rows)}
         self.run_many(
             "update older_appointment set override_reason = ? where id = ?",
             ((REASON, number) for number in sorted(late)),
@@ -268,16 +267,18 @@ class _Book:
             )
 
 
-def overlapping(rows: Rows) -> set[int]:
-    """Return of appointments, in order of time, those that overlap one with a smaller number."""
-    late: set[int] = set()
-    open_ones: list[tuple[Any, int]] = []
+def overlapping_pairs(rows: Rows) -> list[tuple[int, int]]:
+    """Return the pairs that overlap of appointments in order of time, the smaller number first.
+
+    ``rows`` have a number, a beginning and an end.
+    """
+    pairs: list[tuple[int, int]] = []
+    still: list[tuple[Any, int]] = []
     for number, begins, ends in rows:
-        open_ones = [(until, other) for until, other in open_ones if until > begins]
-        for _, other in open_ones:
-            late.add(max(number, other))
-        open_ones.append((ends, number))
-    return late
+        still = [(until, other) for until, other in still if until > begins]
+        pairs += [(min(number, other), max(number, other)) for _, other in still]
+        still.append((ends, number))
+    return pairs
 
 
 def pieces(rows: Iterable[Sequence[object]]) -> Iterator[list[Sequence[object]]]:
