@@ -11,8 +11,8 @@ from clinic.registry.timetable import Exceptional, Hours, Place, Week
 
 Reads = Connection | Database
 
-# All that says when something is open, and which types there are, as of one version. Each is one JSON
-# text, for rows take several times as long.
+# All that says when something is open, and which types there are, as of one version. Each is one
+# JSON text, for rows take several times as long.
 SELECT_RULES = Sql(
     sqlite="""
         select version, (
@@ -204,7 +204,8 @@ async def draw_resource_id(database: Database) -> int:
     return int(row["id"])
 
 
-# Registers what nobody has registered meanwhile: of two at once PostgreSQL has one wait for the other.
+# Registers what nobody has registered meanwhile: of two at once PostgreSQL has one wait for the
+# other.
 INSERT_RESOURCES = Sql(
     sqlite=(
         """
@@ -286,7 +287,7 @@ async def select_version(connection: Connection) -> int:
 
 
 async def begin_change(connection: Connection) -> None:
-    """Make it a version more. Those who book in these moments have booked, or wait and judge anew."""
+    """Raise the version. Bookings that are being written are done first; others judge anew."""
     await connection.execute("update registry set version = version + 1")
 
 

@@ -1,4 +1,4 @@
-"""The registry: all that can be done with offices and doctors, for HTTP, pages and commands alike."""
+"""The registry: all that can be done with offices and doctors, for HTTP, pages and commands."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -45,12 +45,12 @@ class MergeOverlaps(Refusal):
     slug = "merge-overlaps"
     title = "Their appointments overlap"
     explanation = (
-        "Two offices or two doctors cannot become one while appointments of the one overlap those of "
-        "the other: conflicts has the ids, two and two. Move or cancel one of each first."
+        "Two offices or two doctors cannot become one while appointments of the one overlap those "
+        "of the other: conflicts has the ids, two and two. Move or cancel one of each first."
     )
     detail = (
-        "Appointments of the two overlap, and nothing was changed. Move or cancel one of each pair, "
-        "then merge again."
+        "Appointments of the two overlap, and nothing was changed. Move or cancel one of each "
+        "pair, then merge again."
     )
     Members = _Pairs
 
