@@ -12,6 +12,7 @@ from clinic.analytics import endpoints as analytics
 from clinic.analytics.recording import recognise, record
 from clinic.appointments import endpoints as appointments
 from clinic.appointments.desk import Desk
+from clinic.appointments.merging import Merging
 from clinic.database import Database, read_database_url
 from clinic.messaging.broker import Broker
 from clinic.messaging.consumer import Consumer
@@ -21,7 +22,9 @@ from clinic.messaging.rabbitmq import RabbitBroker
 from clinic.messaging.rabbitmq.address import read_address
 from clinic.messaging.rabbitmq.topology import QueueType, Topology
 from clinic.messaging.relay import Relay
+from clinic.registry import endpoints as registry
 from clinic.registry.memory import Memory
+from clinic.registry.registry import Registry
 from clinic.registry.timetable import Hours
 from clinic.settings import BadSetting, Settings
 from clinic.web import docs, health
@@ -29,6 +32,7 @@ from clinic.web.endpoints import Endpoint, routes
 
 ENDPOINTS: tuple[Endpoint[Any], ...] = (
     *appointments.ENDPOINTS,
+    *registry.ENDPOINTS,
     *analytics.ENDPOINTS,
     *health.ENDPOINTS,
     *docs.ENDPOINTS,
@@ -91,6 +95,11 @@ class Parts:
         return Memory(self.database, closed=self.settings.registry == "closed")
 
     @cached_property
+    def registry(self) -> Registry:
+        """What can be done with offices and doctors."""
+        return Registry(self.database, self.memory, Merging(self.outbox, self.settings.zone))
+
+    @cached_property
     def hours(self) -> Hours:
         """When the clinic is open on days for which no hours are set."""
         return Hours(*self.settings.hours)
@@ -113,6 +122,7 @@ class Parts:
         """The routes of the HTTP API and of its description."""
         return [
             *routes(appointments.ENDPOINTS, self.desk),
+            *routes(registry.ENDPOINTS, self.registry),
             *routes(analytics.ENDPOINTS, analytics.Analytics(self.database, self.hours.minutes)),
             *routes(docs.ENDPOINTS, docs.Documents(__version__, ENDPOINTS)),
         ]

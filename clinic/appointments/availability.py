@@ -275,8 +275,8 @@ def free_times(
 
     It is within what is ``opened``, and with its buffers within what is ``free``; both are in order
     and without overlaps. No time is skipped by the zone's clocks or after ``LAST_YEAR``. Times are
-    as early as possible and no two of the appointments overlap, unless ``step_minutes`` asks for all
-    that are so many minutes apart, counted from midnight.
+    as early as possible and no two of the appointments overlap, unless ``step_minutes`` asks for
+    all that are so many minutes apart, counted from midnight.
     """
     for gap in free:
         for begins, ends in common([gap], opened):

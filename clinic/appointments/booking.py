@@ -37,8 +37,8 @@ class Confirmation:
 class Request:
     """A booking on its way into the book: the appointment, and the event that tells of it.
 
-    It was judged by a ``version`` of the registry. ``new`` are the office and the doctor that are to
-    be registered with it.
+    It was judged by a ``version`` of the registry. ``new`` are the office and the doctor that are
+    to be registered with it.
     """
 
     appointment: Appointment

@@ -56,9 +56,9 @@ class Change:
     """What is to become of an appointment.
 
     ``fields`` are new values of ``patient_name``, ``patient_phone``, ``note``, ``office_number``,
-    ``doctor_name``, ``appointment_type``, ``date_time`` and ``duration_minutes``; those that are not
-    in it stay as they are, and so does a ``status`` of None. ``override_reason`` says why to move it
-    over others, or while something is closed, on purpose.
+    ``doctor_name``, ``appointment_type``, ``date_time`` and ``duration_minutes``; those that are
+    not in it stay as they are, and so does a ``status`` of None. ``override_reason`` says why to
+    move it over others, or while something is closed, on purpose.
     """
 
     fields: Mapping[str, Any] = field(default_factory=dict)

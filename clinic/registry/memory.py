@@ -1,8 +1,8 @@
-"""What a process knows of the registry, so that a booking asks the database nothing more than before.
+"""What a process remembers of the registry, so that most bookings need not ask for it.
 
-It is right as of a version. Whoever writes by it has the statement that writes look at the version, and
-judges anew if it is another one by then: so a closure, a rename or a merge counts for every booking from
-the moment it is committed, in every process, and nobody has to be told.
+It is right as of a version. A statement that books by it looks at the version, and does nothing if
+it is another one by then: the booking is judged anew. So a closure, a rename or a merge counts for
+every booking from the moment it is committed, in every process, and no process has to be told.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ NEAREST = 3
 
 @dataclass(frozen=True)
 class Rules:
-    """The registry as of a version, but for names: when who is open, and the types by their keys."""
+    """The registry as of a version, without names: who is open when, and the types by key."""
 
     version: int
     timetable: Timetable

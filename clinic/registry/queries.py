@@ -11,8 +11,8 @@ from clinic.registry.timetable import Exceptional, Hours, Place, Week
 
 Reads = Connection | Database
 
-# All that says when something is open, and which types there are, as of one version. Each is one JSON
-# text, for rows take several times as long.
+# All that says when something is open, and which types there are, as of one version. Each is one
+# JSON text, for rows take several times as long.
 SELECT_RULES = Sql(
     sqlite="""
         select version, (
@@ -204,7 +204,8 @@ async def draw_resource_id(database: Database) -> int:
     return int(row["id"])
 
 
-# Registers what nobody has registered meanwhile: of two at once PostgreSQL has one wait for the other.
+# Registers what nobody has registered meanwhile: of two at once PostgreSQL has one wait for the
+# other.
 INSERT_RESOURCES = Sql(
     sqlite=(
         """
@@ -286,7 +287,7 @@ async def select_version(connection: Connection) -> int:
 
 
 async def begin_change(connection: Connection) -> None:
-    """Make it a version more. Those who book in these moments have booked, or wait and judge anew."""
+    """Raise the version. Bookings that are being written are done first; others judge anew."""
     await connection.execute("update registry set version = version + 1")
 
 
@@ -332,6 +333,23 @@ async def move_keys(connection: Connection, resource_id: int, into: int) -> None
     await connection.execute(
         "update resource set merged_into = :into where merged_into = :resource_id", values
     )
+
+
+SELECT_TYPES = "select id, offices, doctors from appointment_type"
+UPDATE_TYPE_OFFERS = """
+    update appointment_type set offices = :offices, doctors = :doctors where id = :id
+"""
+
+
+async def replace_in_types(connection: Connection, kind: Kind, resource_id: int, into: int) -> None:
+    """Have a resource offer what another has offered so far."""
+    column = "offices" if kind == "office" else "doctors"
+    for row in await connection.fetch_all(SELECT_TYPES):
+        those = _ids(row[column])
+        if those is not None and resource_id in those:
+            changed = sorted(those - {resource_id} | {into})
+            offers = {"offices": row["offices"], "doctors": row["doctors"], column: changed}
+            await connection.execute(UPDATE_TYPE_OFFERS, {"id": row["id"], **offers})
 
 
 async def insert_week(connection: Connection, week: Week) -> int:

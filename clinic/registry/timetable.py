@@ -1,7 +1,7 @@
 """When the clinic, an office and a doctor are open: weekly hours, and the days that are otherwise.
 
-All is wall-clock time of the clinic, and nothing here knows the database: these are plain values and
-what follows from them.
+All is wall-clock time of the clinic, and nothing here knows the database: these are plain values
+and what follows from them.
 
 Three have to be open for an appointment: the clinic, its office, and its doctor where one is named.
 Each is open during its weekly hours; on a day for which it has none, always. Extra openings add to
