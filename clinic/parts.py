@@ -12,7 +12,7 @@ from clinic.analytics import endpoints as analytics
 from clinic.analytics.recording import recognise, record
 from clinic.appointments import endpoints as appointments
 from clinic.appointments.desk import Desk
-from clinic.appointments.merging import Merging
+from clinic.appointments.registry_book import RegistryBook
 from clinic.database import Database, read_database_url
 from clinic.messaging.broker import Broker
 from clinic.messaging.consumer import Consumer
@@ -97,7 +97,7 @@ class Parts:
     @cached_property
     def registry(self) -> Registry:
         """What can be done with offices and doctors."""
-        return Registry(self.database, self.memory, Merging(self.outbox, self.settings.zone))
+        return Registry(self.database, self.memory, RegistryBook(self.outbox, self.settings.zone))
 
     @cached_property
     def hours(self) -> Hours:

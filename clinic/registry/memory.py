@@ -69,9 +69,9 @@ class Memory:
                     self._rules = Rules(version, Timetable(weeks, exceptions), types)
         return self._rules
 
-    def forget(self, version: int) -> None:
-        """Let a version be read again from the database, unless it is another one already."""
-        if self._rules is not None and self._rules.version == version:
+    def forget(self, version: int | None = None) -> None:
+        """Let the registry be read again, unless what is known is of another version already."""
+        if self._rules is not None and version in (None, self._rules.version):
             self._rules = None
 
     async def find(self, kind: Kind, name: str) -> Resource | None:
