@@ -106,11 +106,12 @@ class Memory:
                 raise NotInUse(kind)
             return found
         if self.closed:
-            raise NotRegistered(kind, await self._nearest(kind, name))
+            raise NotRegistered(kind, await self.nearest(kind, name))
         number = await draw_resource_id(self.database)
         return NewResource(number, kind, name, name_key(name))
 
-    async def _nearest(self, kind: Kind, name: str) -> list[str]:
+    async def nearest(self, kind: Kind, name: str) -> list[str]:
+        """Return the registered names that are most like one that is not."""
         known = await select_resources(self.database, kind)
         keys = {name_key(one.name): one.name for one in known if one.active}
         close = difflib.get_close_matches(name_key(name), keys, NEAREST, cutoff=0.5)

@@ -1,5 +1,6 @@
 """What a client may ask of the schedule, and of the appointment types."""
 
+import itertools
 import re
 from typing import Annotated, Self
 
@@ -82,7 +83,7 @@ class HoursOfDay(BaseModel):
 
 def apart(hours: list[HoursOfDay]) -> list[HoursOfDay]:
     """Check that hours of a day are in order and do not overlap."""
-    for one, other in zip(hours, hours[1:], strict=False):
+    for one, other in itertools.pairwise(hours):
         if other.opens < one.closes:
             raise PydanticCustomError("overlap", "must be in order and not overlap")
     return hours

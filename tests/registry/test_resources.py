@@ -51,9 +51,7 @@ def test_the_first_booking_registers_a_name(clinic: ClinicProcess, kind: str) ->
 def test_a_booking_that_is_refused_registers_nothing(clinic: ClinicProcess) -> None:
     doctor, office = new_name("doctor"), new_name("office")
     book(clinic, "doctor", doctor)
-    refused = clinic.book(
-        office_number=office, doctor_name=doctor, date_time="2027-03-01T10:00:00"
-    )
+    refused = clinic.book(office_number=office, doctor_name=doctor, date_time="2027-03-01T10:00:00")
     assert refused.status_code == 409
     assert office not in [one["name"] for one in clinic.http.get("/office").json()]
 
