@@ -59,7 +59,7 @@ def answer(resource: Resource, status: HTTPStatus = HTTPStatus.OK, **headers: st
 
 async def index(kind: Kind, registry: Registry, _request: Request) -> Response:
     """List all offices, or all doctors."""
-    found = await registry.list(kind)
+    found = await registry.all(kind)
     return Response(to_json([record(one) for one in found]), media_type=JSON)
 
 

@@ -69,9 +69,9 @@ class Memory:
                     self._rules = Rules(version, Timetable(weeks, exceptions), types)
         return self._rules
 
-    def forget(self, version: int) -> None:
-        """Let a version be read again from the database, unless it is another one already."""
-        if self._rules is not None and self._rules.version == version:
+    def forget(self, version: int | None = None) -> None:
+        """Let the registry be read again, unless what is known is of another version already."""
+        if self._rules is not None and version in (None, self._rules.version):
             self._rules = None
 
     async def find(self, kind: Kind, name: str) -> Resource | None:
@@ -106,11 +106,12 @@ class Memory:
                 raise NotInUse(kind)
             return found
         if self.closed:
-            raise NotRegistered(kind, await self._nearest(kind, name))
+            raise NotRegistered(kind, await self.nearest(kind, name))
         number = await draw_resource_id(self.database)
         return NewResource(number, kind, name, name_key(name))
 
-    async def _nearest(self, kind: Kind, name: str) -> list[str]:
+    async def nearest(self, kind: Kind, name: str) -> list[str]:
+        """Return the registered names that are most like one that is not."""
         known = await select_resources(self.database, kind)
         keys = {name_key(one.name): one.name for one in known if one.active}
         close = difflib.get_close_matches(name_key(name), keys, NEAREST, cutoff=0.5)

@@ -111,7 +111,7 @@ class Registry:
     memory: Memory
     book: Book
 
-    async def list(self, kind: Kind) -> list[Resource]:
+    async def all(self, kind: Kind) -> list[Resource]:
         """Return all offices, or all doctors, in order of their names."""
         return await select_resources(self.database, kind)
 
@@ -149,8 +149,7 @@ class Registry:
             MergeOverlaps: appointments of the two overlap.
         """
         changed = await again_if_lost(partial(self._change, kind, resource_id, wanted))
-        rules = await self.memory.rules()
-        self.memory.forget(rules.version)
+        self.memory.forget()
         return changed
 
     async def _change(self, kind: Kind, resource_id: int, wanted: ResourceChange) -> Resource:

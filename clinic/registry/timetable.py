@@ -90,6 +90,12 @@ class Week:
     valid_until: datetime.date | None
     days: tuple[tuple[Hours, ...], ...]
 
+    def overlaps(self, other: "Week") -> bool:
+        """Tell whether both hold on some day."""
+        begins = max(one or datetime.date.min for one in (self.valid_from, other.valid_from))
+        ends = min(one or datetime.date.max for one in (self.valid_until, other.valid_until))
+        return begins <= ends
+
     def holds_on(self, day: datetime.date) -> bool:
         """Tell whether these are the hours of a day."""
         return (self.valid_from is None or self.valid_from <= day) and (

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from clinic.appointments.appointment import Appointment
 from clinic.appointments.feed import END, SELECT_CLINIC, beginning, days, entry, utc
 from clinic.appointments.search import FeedSearch
-from clinic.appointments.wall_clock import exists
+from clinic.registry.wall_clock import exists
 from clinic.database import Dialect, migrate, open_database
 from clinic.registry.names import tidy
 from tests.servers import Postgres

@@ -1,17 +1,19 @@
-"""Two offices or two doctors become one: what that means for what is booked."""
+"""What the registry has to ask of the book: what stands in a closure; to make two resources one."""
 
 import dataclasses
 import zoneinfo
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clinic.appointments.appointment import Appointment
+from clinic.appointments.appointment import LONGEST_ON_CLOCKS, Appointment
 from clinic.appointments.queries import SELECT, appointment_of, update_appointment
 from clinic.database import Connection, utc_now
 from clinic.events import EventType, tell
 from clinic.messaging.outbox import Outbox
 from clinic.registry.records import Kind, Resource
+from clinic.registry.schedule import Standing
 from clinic.registry.takeover import overlapping_pairs
+from clinic.registry.timetable import Exceptional
 
 # Appointments that are read and written at a time.
 PIECE = 500
@@ -33,12 +35,42 @@ OCCUPIED: dict[Kind, str] = {
 PASSES = ("override_reason is null", "override_reason is not null")
 
 
+# What takes up time within a closure, but is over or cancelled.
+STANDING = """
+    where date_time < :ends and end_time > :begins and date_time > :earliest
+        and status in ('booked', 'arrived', 'in_room')
+        and (cast(:office_id as bigint) is null or office_id = :office_id)
+        and (cast(:doctor_id as bigint) is null or doctor_id = :doctor_id)
+    order by date_time, appointment.id
+"""
+
+
 @dataclass(frozen=True)
-class Merging:
+class RegistryBook:
     """The book of appointments, as the registry has to ask it."""
 
     outbox: Outbox
     zone: zoneinfo.ZoneInfo
+
+    async def standing(self, connection: Connection, closure: Exceptional) -> Sequence[Standing]:
+        """Return the appointments that stand in a closure, in order of time."""
+        rows = await connection.fetch_all(
+            f"{SELECT} {STANDING}",
+            {
+                "begins": closure.begins,
+                "ends": closure.ends,
+                # No appointment that begins before this lasts until then.
+                "earliest": closure.begins - LONGEST_ON_CLOCKS,
+                "office_id": closure.place.office_id,
+                "doctor_id": closure.place.doctor_id,
+            },
+        )
+        return [
+            Standing(
+                one.id, one.status, one.office_number, one.doctor_name, one.date_time, one.end_time
+            )
+            for one in map(appointment_of, rows)
+        ]
 
     async def overlaps(
         self, connection: Connection, kind: Kind, one: int, other: int
