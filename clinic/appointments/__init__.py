@@ -3,7 +3,6 @@
 ========================  ========================================================================
 ``desk.py``               the face: all that can be done with appointments
 ``appointment.py``        the appointment: what it is, and what may become of it
-``wall_clock.py``         the clinic's time of day, and the times that do not exist
 ``requests.py``           what a client may ask for, and how each field is judged
 ``placing.py``            which office, doctor and type the names in it stand for
 ``search.py``             what a client may look for in the list and in calendars
@@ -14,7 +13,7 @@
 ``conflicts.py``          what conflicts with an appointment, and what is taken from then on
 ``availability.py``       when an office and a doctor are free, and the refusal when they are not
 ``changing.py``           change: move, correct, say what became of it
-``merging.py``            what becomes of appointments when two offices or doctors become one
+``registry_book.py``      what the registry asks the book when something of it changes
 ``queries.py``            the appointment's table, one function a statement
 ``listing.py``            the list, piece by piece and page by page
 ``finding.py``            a patient's appointments, by beginnings of names and ends of phones
