@@ -26,9 +26,10 @@ def post(clinic: ClinicProcess, path: str, status: int = 201, **sent: Any) -> An
     return answer.json()
 
 
-def ask(clinic: ClinicProcess, day: str, time: str, **fields: object) -> httpx.Response:
+def ask(clinic: ClinicProcess, day: str, time: str, **fields: Any) -> httpx.Response:
     """Ask for an appointment, in an office that nobody else uses unless one is named."""
-    sent = {"office_number": new_name("office"), "date_time": f"{day}T{time}:00", **fields}
+    sent: dict[str, Any] = {"office_number": new_name("office"), **fields}
+    sent["date_time"] = f"{day}T{time}:00"
     return clinic.book(**sent)
 
 
