@@ -244,8 +244,8 @@ class Availability:
             Crowded: too many ask for taken times.
             DatabaseUnavailable: the database cannot do it now.
         """
-        asked = wanted.occupancy, wanted.date_time, length, 0 if new else wanted.id
-        return await self._reads.read(asked, partial(self._look, *asked, timetable))
+        asked = wanted.occupancy, wanted.date_time, length, 0 if new else wanted.id, timetable
+        return await self._reads.read(asked, partial(self._look, *asked))
 
     async def _look(
         self,
