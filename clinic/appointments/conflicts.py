@@ -17,10 +17,10 @@ from clinic.registry.timetable import Span, common
 #
 # Each branch is answered from one index. On PostgreSQL those are the indexes of the schema's rule
 # and of overrides, and the branches yield whole rows: of a table that nobody has analyzed yet it
-# expects many conflicts, and to join them by their ids it would read the whole book. On SQLite those
-# are the indexes of an office's or a doctor's times, and of overrides. There the ordinary
-# appointments that conflict begin at or after the last that begins before, the only one of its kind
-# that can last until then, and end with the first after, which may have a buffer before.
+# expects many conflicts, and to join them by their ids it would read the whole book. On SQLite
+# those are the indexes of an office's or a doctor's times, and of overrides. There the ordinary
+# appointments that conflict begin at or after the last that begins before, the only one of its
+# kind that can last until then, and end with the first after, which may have a buffer before.
 SELECT_CONFLICTS = Sql(
     sqlite="""
         with conflict as (
@@ -240,7 +240,8 @@ async def select_conflicts(
         if len(taken) == limits.most_taken:
             # What was not read begins no earlier than the last, but for its buffer.
             ends = max(wanted.begins, as_wall_clock(taken[-1][0]) - LONGEST_BUFFER)
-        gaps = list(common(gaps, list(between(taken, wanted.begins, ends))))
+        known = list(common(gaps, [Span(wanted.begins, ends)]))
+        gaps = list(common(known, list(between(taken, wanted.begins, ends))))
     return conflicts, gaps
 
 
