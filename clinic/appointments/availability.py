@@ -244,8 +244,8 @@ class Availability:
             Crowded: too many ask for taken times.
             DatabaseUnavailable: the database cannot do it now.
         """
-        asked = wanted.occupancy, wanted.date_time, length, 0 if new else wanted.id
-        return await self._reads.read(asked, partial(self._look, *asked, timetable))
+        asked = wanted.occupancy, wanted.date_time, length, 0 if new else wanted.id, timetable
+        return await self._reads.read(asked, partial(self._look, *asked))
 
     async def _look(
         self,
@@ -275,10 +275,11 @@ def free_times(
 
     It is within what is ``opened``, and with its buffers within what is ``free``; both are in order
     and without overlaps. No time is skipped by the zone's clocks or after ``LAST_YEAR``. Times are
-    as early as possible and no two of the appointments overlap, unless ``step_minutes`` asks for
-    all that are so many minutes apart, counted from midnight.
+    as early as possible and no two of the appointments overlap, buffers included, unless
+    ``step_minutes`` asks for all that are so many minutes apart, counted from midnight.
     """
     for gap in free:
+        free_from = gap.begins
         for begins, ends in common([gap], opened):
             time = begins if step_minutes is None else _next_step(begins, step_minutes)
             while time < ends and time.year <= LAST_YEAR:
@@ -289,9 +290,10 @@ def free_times(
                 own, occupied = length.at(time, zone)
                 if own.ends > ends or occupied.ends > gap.ends:
                     break
-                if occupied.begins >= gap.begins:
+                if occupied.begins >= free_from:
                     yield time
-                    later = later if step_minutes is not None else occupied.ends
+                    if step_minutes is None:
+                        free_from = later = occupied.ends
                 time = later
 
 

@@ -16,9 +16,11 @@ from clinic.registry.timetable import Span, common
 # take several times as long.
 #
 # Each branch is answered from one index. On PostgreSQL those are the indexes of the schema's rule
-# and of overrides; on SQLite those of an office's or a doctor's times, and of overrides. There the
-# ordinary appointments that conflict begin at or after the last that begins before, the only one of
-# its kind that can last until then, and end with the first after, which may have a buffer before.
+# and of overrides, and the branches yield whole rows: of a table that nobody has analyzed yet it
+# expects many conflicts, and to join them by their ids it would read the whole book. On SQLite
+# those are the indexes of an office's or a doctor's times, and of overrides. There the ordinary
+# appointments that conflict begin at or after the last that begins before, the only one of its
+# kind that can last until then, and end with the first after, which may have a buffer before.
 SELECT_CONFLICTS = Sql(
     sqlite="""
         with conflict as (
@@ -136,23 +138,23 @@ SELECT_CONFLICTS = Sql(
     """,
     postgresql="""
         with conflict as (
-            select id from (
-                select id from appointment
+            select * from (
+                select * from appointment
                 where status <> 'cancelled' and override_reason is null
                     and occupied(office_id, occupied_from, occupied_until)
                     && occupied(:office_id, :begins, :ends)
                 union
-                select id from appointment
+                select * from appointment
                 where status <> 'cancelled' and override_reason is null and doctor_id is not null
                     and occupied(doctor_id, occupied_from, occupied_until)
                     && occupied(:doctor_id, :begins, :ends)
                 union
-                select id from appointment
+                select * from appointment
                 where status <> 'cancelled' and override_reason is not null
                     and occupied(office_id, occupied_from, occupied_until)
                     && occupied(:office_id, :begins, :ends)
                 union
-                select id from appointment
+                select * from appointment
                 where status <> 'cancelled' and override_reason is not null
                     and doctor_id is not null
                     and occupied(doctor_id, occupied_from, occupied_until)
@@ -162,17 +164,17 @@ SELECT_CONFLICTS = Sql(
         )
         select (
             select json_agg(named) from (
-                select appointment.id, version, status, patient_name, patient_phone, note,
+                select conflict.id, version, status, patient_name, patient_phone, note,
                     office_id, office.name as office_number, doctor_id,
                     doctor.name as doctor_name, type_id,
                     appointment_type.name as appointment_type, date_time,
-                    appointment.duration_minutes, end_time, occupied_from, occupied_until,
+                    conflict.duration_minutes, end_time, occupied_from, occupied_until,
                     override_reason
-                from conflict join appointment using (id)
+                from conflict
                 join resource as office on office.id = office_id
                 left join resource as doctor on doctor.id = doctor_id
                 left join appointment_type on appointment_type.id = type_id
-                order by date_time, appointment.id limit :most_conflicts
+                order by date_time, conflict.id limit :most_conflicts
             ) as named
         ) as conflicts, (
             select json_agg(json_build_array(occupied_from, occupied_until)) from (
@@ -238,7 +240,8 @@ async def select_conflicts(
         if len(taken) == limits.most_taken:
             # What was not read begins no earlier than the last, but for its buffer.
             ends = max(wanted.begins, as_wall_clock(taken[-1][0]) - LONGEST_BUFFER)
-        gaps = list(common(gaps, list(between(taken, wanted.begins, ends))))
+        known = list(common(gaps, [Span(wanted.begins, ends)]))
+        gaps = list(common(known, list(between(taken, wanted.begins, ends))))
     return conflicts, gaps
 
 

@@ -5,7 +5,7 @@ import contextlib
 import datetime
 import json
 import zoneinfo
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any
 
 import anyio
@@ -17,6 +17,9 @@ from clinic.appointments.requests import Booking
 from clinic.database import Database
 from clinic.messaging.outbox import Outbox
 from clinic.registry.memory import Memory
+from clinic.registry.names import name_key
+from clinic.registry.queries import draw_resource_id, insert_resources
+from clinic.registry.records import Kind, NewResource
 from clinic.registry.timetable import Hours
 from clinic.supervisor import Lifecycle, Stop
 
@@ -35,6 +38,18 @@ OVERLAPS = """
     where a.status <> 'cancelled' and b.status <> 'cancelled'
         and a.override_reason is null and b.override_reason is null
 """
+# The offices of all appointments, one row each.
+OFFICES = """
+    select office.name from appointment join resource as office on office.id = office_id
+"""
+# An appointment of somebody else, who keeps to the schema and to nothing else of ours.
+WRITE = """
+    insert into appointment (
+        patient_name, patient_key, office_id, doctor_id, date_time, duration_minutes, end_time,
+        occupied_from, occupied_until
+    )
+    values ('x', 'x', :office_id, :doctor_id, :at, 15, :until, :at, :until)
+"""
 
 
 def desk_on(database: Database) -> Desk:
@@ -43,9 +58,30 @@ def desk_on(database: Database) -> Desk:
     return Desk(database, outbox, memory, zone=ZONE, appointment_minutes=15, usual=HOURS)
 
 
-async def numbers_at_hand(desk: Desk, count: int) -> None:
-    """Have a desk draw numbers in advance, as one that has been busy has."""
+async def numbers_at_hand(
+    desk: Desk, count: int, *, offices: Iterable[str] = (), doctors: Iterable[str] = ()
+) -> None:
+    """Have a desk draw numbers and learn names in advance, as one that has been busy has.
+
+    Names that are not registered are.
+    """
     desk._numbers._drawn.extend(await draw_numbers(desk._database, count))
+    await desk._memory.rules()
+    for name in offices:
+        await resource_id(desk, "office", name)
+    for name in doctors:
+        await resource_id(desk, "doctor", name)
+
+
+async def resource_id(desk: Desk, kind: Kind, name: str) -> int:
+    """Return the id of an office or a doctor, which is registered if it is not."""
+    if await desk._memory.find(kind, name) is None:
+        new = NewResource(await draw_resource_id(desk._database), kind, name, name_key(name))
+        async with desk._database.transaction() as connection:
+            await insert_resources(connection, [new])
+    found = await desk._memory.find(kind, name)
+    assert found is not None
+    return found.id
 
 
 def booking(**fields: Any) -> NewAppointment:

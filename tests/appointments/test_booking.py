@@ -31,12 +31,15 @@ from clinic.database import (
     open_database,
 )
 from tests.appointments.desks import (
+    OFFICES,
     OVERLAPS,
+    WRITE,
     ZONE,
     booking,
     desk_on,
     numbers_at_hand,
     outcomes,
+    resource_id,
     rows,
     told,
     writing,
@@ -101,7 +104,8 @@ async def test_a_lone_booking_is_begun_at_once(database: Database) -> None:
     """No timer may stand before it: within a few turns of the loop it is being written."""
     counting = Counting(database)
     desk = desk_on(counting)
-    await numbers_at_hand(desk, 1)
+    await numbers_at_hand(desk, 1, offices=["221B"])
+    counting.begun = 0
     async with writing(desk):
         await a_moment()
         waiting = come(desk, booking())
@@ -114,7 +118,8 @@ async def test_a_lone_booking_is_begun_at_once(database: Database) -> None:
 async def test_many_that_wait_share_few_transactions(database: Database) -> None:
     counting = Counting(database)
     desk = desk_on(counting)
-    await numbers_at_hand(desk, 300)
+    await numbers_at_hand(desk, 300, offices=map(str, range(300)))
+    counting.begun = 0
     async with writing(desk):
         waiting = [come(desk, booking(office_number=str(number))) for number in range(300)]
         found = await outcomes(*waiting)
@@ -130,7 +135,7 @@ async def test_many_that_wait_share_few_transactions(database: Database) -> None
 async def test_while_one_is_written_those_who_come_share_the_next(database: Database) -> None:
     counting = Counting(database)
     desk = desk_on(counting)
-    await numbers_at_hand(desk, 16)
+    await numbers_at_hand(desk, 16, offices=["first", *map(str, range(15))])
     async with writing(desk):
         waiting = [come(desk, booking(office_number="first"))]
         await a_moment()
@@ -144,7 +149,8 @@ async def test_half_of_those_who_come_again_and_again_is_written_at_a_time(
 ) -> None:
     counting = Counting(database)
     desk = desk_on(counting)
-    await numbers_at_hand(desk, 320)
+    offices = [f"{client} {number}" for client in range(16) for number in range(20)]
+    await numbers_at_hand(desk, 320, offices=offices)
 
     async def keep_coming(client: int) -> None:
         for number in range(20):
@@ -183,9 +189,13 @@ async def test_neighbours_are_each_judged_for_themselves(database: Database) -> 
     assert len(await told(database)) == 4
 
 
-async def test_one_that_the_schema_refuses_fails_alone(database: Database) -> None:
+@pytest.mark.parametrize("known", [["a", "b", "c", "nameless"], []])
+async def test_one_that_the_schema_refuses_fails_alone(
+    database: Database, known: list[str]
+) -> None:
     nameless = dataclasses.replace(booking(office_number="nameless"), patient_name="")
     desk = desk_on(database)
+    await numbers_at_hand(desk, 16, offices=known)
     async with writing(desk):
         found = await outcomes(
             come(desk, booking(office_number="a")),
@@ -197,15 +207,19 @@ async def test_one_that_the_schema_refuses_fails_alone(database: Database) -> No
         assert (await come(desk, booking(office_number="c"))).created
     kinds = [Confirmation, StatementRefused, Confirmation, TimeTaken]
     assert [type(one) for one in found[:4]] == kinds
-    assert await rows(
-        database, "select office_number from appointment where office_number < 'd' order by 1"
-    ) == [("a",), ("b",), ("c",)]
+    found = await rows(database, f"{OFFICES} where office.name < 'd' order by 1")
+    assert found == [("a",), ("b",), ("c",)]
     assert len(await told(database)) == 3 + 4
+    # The name of what was not booked is registered only if it was before.
+    found = await rows(database, "select name from resource where name = 'nameless'")
+    assert len(found) == known.count("nameless")
 
 
 async def test_one_that_never_wins_fails_alone(make_database: Callable[[Dialect], str]) -> None:
-    """As two would whose offices share a hash: refused again and again, by nothing to be seen."""
+    """Refused again and again, by nothing to be seen."""
     async with open_database(make_database(Dialect.POSTGRESQL)) as database:
+        desk = desk_on(database)
+        ghost = await resource_id(desk, "office", "ghost")
         async with database.transaction() as connection:
             await connection.execute(
                 "create function vanish() returns trigger language plpgsql as"
@@ -213,9 +227,8 @@ async def test_one_that_never_wins_fails_alone(make_database: Callable[[Dialect]
             )
             await connection.execute(
                 "create trigger aa_vanish before insert on appointment for each row"
-                " when (new.office_number = 'ghost') execute function vanish()"
+                f" when (new.office_id = {ghost}) execute function vanish()"
             )
-        desk = desk_on(database)
         async with writing(desk):
             found = await outcomes(
                 come(desk, booking(office_number="a"), "k"),
@@ -249,7 +262,8 @@ class Buggy(Database):
 async def test_whatever_fails_nobody_waits_for_ever(database: Database) -> None:
     nameless = dataclasses.replace(booking(office_number="nameless"), patient_name="")
     desk = desk_on(Buggy(database._engine))
-    await numbers_at_hand(desk, 6)
+    offices = ["a", "b", "nameless", *(f"later {number}" for number in range(3))]
+    await numbers_at_hand(desk, 6, offices=offices)
     with pytest.raises(ExceptionGroup):
         async with writing(desk):
             waiting = [
@@ -260,7 +274,7 @@ async def test_whatever_fails_nobody_waits_for_ever(database: Database) -> None:
             later = [come(desk, booking(office_number=f"later {number}")) for number in range(3)]
             await asyncio.wait(waiting, timeout=PATIENCE_SECONDS)
     assert [type(one) for one in await outcomes(*waiting)] == [Confirmation, ValueError, ValueError]
-    assert await rows(database, "select office_number from appointment") == [("a",)]
+    assert await rows(database, OFFICES) == [("a",)]
     # Whose turn had not come waits for the writer that the supervisor starts next.
     desk.writer.database = database
     async with writing(desk):
@@ -271,7 +285,7 @@ async def test_a_client_that_went_away_while_waiting_changes_nothing_for_others(
     database: Database,
 ) -> None:
     desk = desk_on(database)
-    await numbers_at_hand(desk, 5)
+    await numbers_at_hand(desk, 5, offices=map(str, range(5)))
     waiting = [come(desk, booking(office_number=str(number))) for number in range(5)]
     await a_moment()
     waiting[2].cancel()
@@ -287,13 +301,19 @@ async def test_a_client_that_goes_away_while_it_is_written_changes_nothing_for_o
     database: Database,
 ) -> None:
     desk = desk_on(database)
-    await numbers_at_hand(desk, 5)
+    await numbers_at_hand(desk, 5, offices=map(str, range(5)))
+    office = await resource_id(desk, "office", "0")
     async with writing(desk):
         async with database.transaction() as other:
+            at = booking().date_time
             await other.execute(
-                "insert into appointment (patient_name, patient_key, office_number, date_time,"
-                " duration_minutes, end_time) values ('x', 'x', '0', :at, 15, :to)",
-                {"at": booking().date_time, "to": booking().date_time.replace(minute=45)},
+                WRITE,
+                {
+                    "office_id": office,
+                    "doctor_id": None,
+                    "at": at,
+                    "until": at.replace(minute=45),
+                },
             )
             # The batch waits for this transaction: for its row, or for its turn.
             waiting = [come(desk, booking(office_number=str(number))) for number in range(5)]
@@ -317,7 +337,8 @@ async def test_a_client_that_goes_away_while_it_is_written_changes_nothing_for_o
 
 async def test_the_queue_is_bounded(database: Database) -> None:
     desk = desk_on(database)
-    await numbers_at_hand(desk, MOST_WAITING + 1)
+    offices = [*map(str, range(MOST_WAITING)), "one too many"]
+    await numbers_at_hand(desk, MOST_WAITING + 1, offices=offices)
     waiting = [come(desk, booking(office_number=str(number))) for number in range(MOST_WAITING)]
     await a_moment()
     with pytest.raises(Crowded):
@@ -329,7 +350,7 @@ async def test_the_queue_is_bounded(database: Database) -> None:
 
 async def test_what_waits_at_a_stop_is_still_written(database: Database) -> None:
     desk = desk_on(database)
-    await numbers_at_hand(desk, 300)
+    await numbers_at_hand(desk, 300, offices=map(str, range(300)))
     async with writing(desk):
         waiting = [come(desk, booking(office_number=str(number))) for number in range(300)]
         await a_moment()
@@ -345,12 +366,19 @@ async def test_on_postgresql_conflicts_are_found_by_index_whatever_the_statistic
         desk = desk_on(database)
         async with writing(desk):
             await desk.book(booking(office_number="over", override=True, reason="r"))
+        office = await resource_id(desk, "office", "full")
+        doctor = await resource_id(desk, "doctor", "busy")
         async with database.transaction() as connection:
             await connection.execute(
-                "insert into appointment (patient_name, patient_key, office_number, doctor_name,"
-                " date_time, duration_minutes, end_time) select 'x', 'x', 'full', 'busy', day, 15,"
-                " day + interval '15 minutes' from generate_series(timestamp '2028-01-01',"
-                " '2070-01-01', '1 day') as day"
+                f"""
+                insert into appointment (
+                    patient_name, patient_key, office_id, doctor_id, date_time, duration_minutes,
+                    end_time, occupied_from, occupied_until
+                )
+                select 'x', 'x', {office}, {doctor}, day, 15, day + interval '15 minutes', day,
+                    day + interval '15 minutes'
+                from generate_series(timestamp '2028-01-01', '2070-01-01', '1 day') as day
+                """
             )
         full = {"office_number": "full", "doctor_name": "busy"}
         taken = booking(**full, date_time="2030-01-01T00:00:00")
@@ -505,16 +533,17 @@ async def test_of_many_that_wait_to_move_to_one_time_one_does(
     ]
     ids = [one.appointment_id for one in await asyncio.gather(*waiting)]
     goal = {"date_time": "2027-12-02T10:00:00"} | ({} if same_office else {"doctor_name": "Who"})
+    office = await resource_id(two[0], "office", "1" if same_office else "elsewhere")
+    doctor = await resource_id(two[0], "doctor", "Who")
     with contextlib.suppress(ZeroDivisionError):
         async with database.transaction() as holder:
             await holder.execute(
-                "insert into appointment (patient_name, patient_key, office_number, doctor_name,"
-                " date_time, duration_minutes, end_time)"
-                " values ('x', 'x', :office, 'Who', :at, 15, :to)",
+                WRITE,
                 {
-                    "office": "1" if same_office else "elsewhere",
+                    "office_id": office,
+                    "doctor_id": doctor,
                     "at": datetime.datetime(2027, 12, 2, 10),
-                    "to": datetime.datetime(2027, 12, 2, 10, 15),
+                    "until": datetime.datetime(2027, 12, 2, 10, 15),
                 },
             )
             moving = [
@@ -555,6 +584,7 @@ async def test_an_override_comes_after_a_booking_whose_statement_has_begun(
                 " when (new.override_reason is null) execute function dawdle()"
             )
         desk, other = desk_on(database), desk_on(database)
+        await resource_id(desk, "office", "221B")
         async with writing(desk, other):
             async with database.transaction() as holder:
                 await holder.execute("select pg_advisory_xact_lock(7)")

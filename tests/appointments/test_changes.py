@@ -1,6 +1,7 @@
 """An appointment's life over HTTP: taken, moved, come to, kept or not, and told of."""
 
 import itertools
+import re
 from typing import Any
 
 import httpx
@@ -50,6 +51,8 @@ def test_a_taken_time_is_refused_with_conflicts_and_free_times(
             "doctor_name": "Доктор Ли",
             "date_time": "2025-12-01T15:30:00",
             "end_time": "2025-12-01T15:45:00",
+            "occupied_from": "2025-12-01T15:30:00",
+            "occupied_until": "2025-12-01T15:45:00",
         }
     ]
     assert problem["free_times"] == [
@@ -173,23 +176,54 @@ def test_each_kind_of_change_is_told(clinic: ClinicProcess) -> None:
         clinic,
         path,
         patient_name="Пётр Петров",
+        patient_phone="+7 921 555-01-02",
+        note="без очков",
         doctor_name="Доктор Хаус",
         date_time="2025-12-02T10:00:00",
         status="arrived",
     )
     assert answer.status_code == 200
-    assert answer.headers["etag"] == '"5"'
+    assert answer.headers["etag"] == '"6"'
     assert told(clinic, path) == [
         ("booked", 1),
         ("renamed", 2),
-        ("reassigned", 3),
-        ("rescheduled", 4),
-        ("arrived", 5),
+        ("annotated", 3),
+        ("reassigned", 4),
+        ("rescheduled", 5),
+        ("arrived", 6),
     ]
     facts = [event["data"] for event in clinic.http.get(f"{path}/events").json()]
-    assert [one["doctor_name"] for one in facts] == [None, None, *["Доктор Хаус"] * 3]
-    assert [one["status"] for one in facts] == ["booked"] * 4 + ["arrived"]
-    assert "Пётр" not in clinic.http.get(f"{path}/events").text
+    assert [one["doctor_name"] for one in facts] == [None, None, None, *["Доктор Хаус"] * 3]
+    assert [one["status"] for one in facts] == ["booked"] * 5 + ["arrived"]
+    told_of = clinic.http.get(f"{path}/events").text
+    assert not re.search("Пётр|921|555|очков", told_of)
+
+
+def test_a_phone_and_a_note_are_changed_and_taken_away(clinic: ClinicProcess) -> None:
+    path = booked(clinic, patient_phone="+7 921 555-01-02", note="без очков")
+    record = clinic.http.get(path).json()
+    assert (record["patient_phone"], record["note"]) == ("+7 921 555-01-02", "без очков")
+    assert patch(clinic, path, patient_phone="8 921 555 01 02").json() == record | {
+        "patient_phone": "8 921 555 01 02"
+    }
+    answer = patch(clinic, path, patient_phone=None, note=None)
+    assert answer.json() == record | {"patient_phone": None, "note": None}
+    assert patch(clinic, path, note=None).headers["etag"] == '"3"'
+    assert told(clinic, path) == [("booked", 1), ("annotated", 2), ("annotated", 3)]
+
+
+def test_another_spelling_of_its_office_or_doctor_is_no_change(clinic: ClinicProcess) -> None:
+    path = booked(clinic, doctor_name="Dr. No")
+    record = clinic.http.get(path).json()
+    for spelling in ("№ {}", "{} ", "{}."):
+        answer = patch(
+            clinic,
+            path,
+            office_number=spelling.format(record["office_number"].replace("-", " ")).lower(),
+            doctor_name="dr no",
+        )
+        assert (answer.status_code, answer.headers["etag"]) == (200, '"1"')
+        assert answer.json() == record
 
 
 def test_what_is_so_already_is_no_change(clinic: ClinicProcess) -> None:
@@ -205,14 +239,16 @@ def test_what_is_so_already_is_no_change(clinic: ClinicProcess) -> None:
 
 TRANSITIONS = {
     "booked": {"arrived", "no_show", "cancelled"},
-    "arrived": {"done", "booked"},
-    "done": {"arrived"},
+    "arrived": {"in_room", "done", "booked"},
+    "in_room": {"done", "arrived"},
+    "done": {"in_room", "arrived"},
     "no_show": {"booked"},
     "cancelled": {"booked"},
 }
 WAYS = {
     "booked": [],
     "arrived": ["arrived"],
+    "in_room": ["arrived", "in_room"],
     "done": ["arrived", "done"],
     "no_show": ["no_show"],
     "cancelled": ["cancelled"],

@@ -74,8 +74,11 @@ def test_the_confirmation_is_what_was_sent_plus_the_id(clinic: ClinicProcess, pa
         "id": answer.json()["id"],
         "doctor_name": None,
         "appointment_datetime": SENT["date_time"],
+        "appointment_type": None,
         "duration_minutes": 15,
         "status": "booked",
+        "patient_phone": None,
+        "note": None,
         "override_reason": None,
     }
     assert clinic.http.get(answer.headers["location"]).json() == full
@@ -105,7 +108,10 @@ def test_the_list_is_a_plain_json_list_of_everything(clinic: ClinicProcess, path
         ({"date_time": "2025-12-01 15:30"}, {"date_time": "2025-12-01T15:30:00"}),
         ({"date_time": "2025-12-01T15:30:00Z"}, {"date_time": "2025-12-01T16:30:00"}),
         ({"date_time": "2025-12-01T15:30:00.5"}, {"date_time": "2025-12-01T15:30:00.5"}),
-        ({"office_number": " 221 B "}, {"office_number": "221 B"}),
+        ({"office_number": " Room 2 "}, {"office_number": "Room 2"}),
+        ({"patient_phone": "+7 (921)  555"}, {"patient_phone": "+7 (921) 555"}),
+        ({"patient_phone": None, "note": None}, {"patient_phone": None, "note": None}),
+        ({"note": " первый \u200bраз"}, {"note": "первый раз"}),
         ({"patient_name": "Андрей"}, {"patient_name": "Андрей"}),
         ({"patient_name": "👩‍⚕️" * 50}, {"patient_name": "👩‍⚕️" * 50}),
         ({"patient_name": "ж" * 200}, {"patient_name": "ж" * 200}),
@@ -168,6 +174,18 @@ def test_the_older_name_of_the_time_is_taken(clinic: ClinicProcess) -> None:
         ({"office_number": 221}, {"#/office_number": "must be text"}),
         ({"office_number": "1" * 51}, {"#/office_number": "must have at most 50 characters"}),
         ({"doctor_name": ""}, {"#/doctor_name": "must not be empty"}),
+        ({"patient_phone": ""}, {"#/patient_phone": "must not be empty"}),
+        ({"patient_phone": 7921}, {"#/patient_phone": "must be text"}),
+        ({"patient_phone": "1" * 51}, {"#/patient_phone": "must have at most 50 characters"}),
+        ({"note": "ж" * 501}, {"#/note": "must have at most 500 characters"}),
+        (
+            {"note": "a\nb"},
+            {"#/note": "must be one line of text, without control characters"},
+        ),
+        (
+            {"appointment_type": "осмотр"},
+            {"#/appointment_type": "is no appointment type; there are: none yet"},
+        ),
         ({"duration_minutes": 0}, {"#/duration_minutes": "must be from 1 to 1440 minutes"}),
         ({"duration_minutes": 10**400}, {"#/duration_minutes": "must be from 1 to 1440 minutes"}),
         ({"duration_minutes": 1e300}, {"#/duration_minutes": "must be from 1 to 1440 minutes"}),
@@ -232,7 +250,8 @@ def test_a_wrong_field_is_named_and_nothing_stored(
         (
             {f"field {number}": 1 for number in range(60)} | {"status": "lost"},
             {
-                "#/status": "Input should be 'booked', 'arrived', 'done', 'no_show' or 'cancelled'",
+                "#/status": "Input should be 'booked', 'arrived', 'in_room', 'done', 'no_show'"
+                " or 'cancelled'",
                 "#": f"{UNKNOWN}: 60",
             },
         ),
@@ -419,6 +438,9 @@ field_values = json_values | st.sampled_from(list(SENT.values()))
             (
                 *SENT,
                 "doctor_name",
+                "appointment_type",
+                "patient_phone",
+                "note",
                 "duration_minutes",
                 "appointment_datetime",
                 "override",

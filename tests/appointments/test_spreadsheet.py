@@ -1,6 +1,7 @@
 """CSV as spreadsheets read it: whatever they separate by, no cell is a formula."""
 
 import csv
+import dataclasses
 import datetime
 import io
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clinic.appointments.appointment import Appointment
+from clinic.appointments.appointment import EXAMPLE, Appointment
 from clinic.appointments.spreadsheet import COLUMNS, as_csv
 
 DANGEROUS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
@@ -29,7 +30,17 @@ texts = st.text(st.sampled_from("=;,\"\t+ -@＝'x1Ё\r\n"), min_size=1, max_size
 
 def appointment(text: str) -> Appointment:
     time = datetime.datetime(2027, 12, 1, 15, 30)
-    return Appointment(1, 1, "booked", text, text, text, time, 15, time, text)
+    return dataclasses.replace(
+        EXAMPLE,
+        patient_name=text,
+        patient_phone=text,
+        note=text,
+        office_number=text,
+        doctor_name=text,
+        appointment_type=text,
+        date_time=time,
+        override_reason=text,
+    )
 
 
 @given(text=texts)
@@ -55,7 +66,8 @@ def test_a_reader_of_csv_gets_all_that_was_written(text: str) -> None:
     header, row = csv.reader(io.StringIO(lines, newline=""), strict=True)
     assert tuple(header) == COLUMNS
     assert row[0] == "1"
-    assert row[3:] == ["2027-12-01T15:30:00", row[1], "15", "booked", row[1]]
+    assert row[2] == row[1]
+    assert row[3:] == ["2027-12-01T15:30:00", row[1], row[1], "15", "booked", *[row[1]] * 3]
     assert row[1].replace("'", "") == text.replace("'", "")
 
 
@@ -68,6 +80,6 @@ def test_what_is_no_formula_is_left_alone(text: str) -> None:
 def test_every_cell_is_quoted_and_the_file_says_that_it_is_unicode() -> None:
     first, second, rest = as_csv([appointment("Ли")], header=True).split("\r\n")
     assert first == "\ufeff" + ",".join(f'"{name}"' for name in COLUMNS)
-    assert second == '"1","Ли","Ли","2027-12-01T15:30:00","Ли","15","booked","Ли"'
+    assert second == '"1","Ли","Ли","2027-12-01T15:30:00","Ли","Ли","15","booked","Ли","Ли","Ли"'
     assert rest == ""
     assert as_csv([], header=False) == ""

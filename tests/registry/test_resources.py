@@ -1,6 +1,7 @@
 """Offices and doctors over HTTP: registered, renamed, taken out of use, merged."""
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -19,10 +20,11 @@ def new_name(kind: str) -> str:
     return f"{kind} R{next(NUMBERS)}"
 
 
-def book(clinic: ClinicProcess, kind: str, name: str, time: str = "10:00", **fields: object) -> int:
+def book(clinic: ClinicProcess, kind: str, name: str, time: str = "10:00", **fields: Any) -> int:
     """Book an appointment in an office, or with a doctor in an office of its own."""
     field = {"office": "office_number", "doctor": "doctor_name"}[kind]
-    sent = {"office_number": new_name("office"), field: name, "date_time": f"2027-03-01T{time}:00"}
+    sent: dict[str, Any] = {"office_number": new_name("office"), field: name}
+    sent["date_time"] = f"2027-03-01T{time}:00"
     answer = clinic.book(**sent, **fields)
     assert answer.status_code == 201, answer.text
     number: int = answer.json()["id"]
@@ -112,7 +114,8 @@ def test_what_is_not_in_use_is_booked_no_more_and_what_is_booked_stays(
     path = f"/{kind}/{named(clinic, kind, name)['id']}"
     assert clinic.http.patch(path, json={"active": False}).json()["active"] is False
     field = {"office": "office_number", "doctor": "doctor_name"}[kind]
-    sent = {"office_number": new_name("office"), field: name, "date_time": "2027-03-01T12:00:00"}
+    sent: dict[str, Any] = {"office_number": new_name("office"), field: name}
+    sent["date_time"] = "2027-03-01T12:00:00"
     refused = clinic.book(**sent)
     assert (refused.status_code, refused.json()["type"]) == (409, "/docs#not-in-use")
     arrived = clinic.http.patch(f"/appointment/{number}", json={"status": "arrived"})

@@ -26,9 +26,10 @@ def post(clinic: ClinicProcess, path: str, status: int = 201, **sent: Any) -> An
     return answer.json()
 
 
-def ask(clinic: ClinicProcess, day: str, time: str, **fields: object) -> httpx.Response:
+def ask(clinic: ClinicProcess, day: str, time: str, **fields: Any) -> httpx.Response:
     """Ask for an appointment, in an office that nobody else uses unless one is named."""
-    sent = {"office_number": new_name("office"), "date_time": f"{day}T{time}:00", **fields}
+    sent: dict[str, Any] = {"office_number": new_name("office"), **fields}
+    sent["date_time"] = f"{day}T{time}:00"
     return clinic.book(**sent)
 
 
@@ -171,7 +172,7 @@ def test_what_stands_in_the_book_is_confirmed_again_when_it_is_closed(
     key = office.replace(" ", "-")
     first = clinic.http.post("/appointment", json=sent, headers={"Idempotency-Key": key})
     assert first.status_code == 201
-    whole = {"begins": f"{day}T00:00:00", "ends": f"{day}T23:59:00", "reason": "r"}
+    whole: dict[str, Any] = {"begins": f"{day}T00:00:00", "ends": f"{day}T23:59:00", "reason": "r"}
     post(clinic, "/closure", office_number=office, **whole)
     assert clinic.http.post("/appointment", json=sent).json() == first.json()
     for used in (key, key + "-again"):
@@ -186,7 +187,7 @@ def test_an_opening_opens_against_the_weekly_hours(clinic: ClinicProcess) -> Non
     doctor = doctor_at_work(clinic)
     day = "2032-01-06"  # a Tuesday
     assert ask(clinic, day, "10:00", doctor_name=doctor).status_code == 409
-    span = {"begins": f"{day}T10:00:00", "ends": f"{day}T11:00:00"}
+    span: dict[str, Any] = {"begins": f"{day}T10:00:00", "ends": f"{day}T11:00:00"}
     made = post(clinic, "/opening", doctor_name=doctor, **span)
     assert ask(clinic, day, "10:00", doctor_name=doctor).status_code == 201
     assert ask(clinic, day, "10:50", doctor_name=doctor).status_code == 409
