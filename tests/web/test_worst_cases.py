@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clinic.registry.schedule_requests import WEEKDAYS
 from tests.process.clinic import ClinicProcess
 from tests.timing import PATIENCE_SECONDS
 
@@ -295,7 +296,13 @@ def test_no_field_of_the_registry_holds_up_the_others(clinic: ClinicProcess, pat
         for field in OF_REGISTRY[path]:
             others = {name: given for name, given in OF_REGISTRY[path].items() if name != field}
             texts = (json.dumps(sized(text, most)) for text in TEXTS for most in (SIZE - 300, 200))
-            for value in (*texts, *VALUES, *(f"[{value}]" for value in VALUES)):
+            many = ",".join(f'"{number:x}":0' for number in range(38))
+            nested = [
+                *(f"[{value}]" for value in VALUES),
+                json.dumps(dict.fromkeys(WEEKDAYS, [{}] * 24)).replace("{}", f"{{{many}}}"),
+                json.dumps(dict.fromkeys(WEEKDAYS, [{"a": 0, "b": 0, "c": 0}] * 24)),
+            ]
+            for value in (*texts, *VALUES, *nested):
                 body = f"{json.dumps(others)[:-1]}, {json.dumps(field)}: {value}}}"
                 if not others:
                     body = f"{{{json.dumps(field)}: {value}}}"
