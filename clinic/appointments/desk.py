@@ -373,6 +373,9 @@ class Desk:
             kind = rules.types.get(name_key(search.appointment_type))
             if kind is None:
                 return None
+        words = words_of(patient_key(search.patient or ""))
+        if search.patient is not None and not words:
+            return None  # nothing but hyphens, which are in no word
         return Sought(
             first_day=search.first_day,
             last_day=search.last_day,
@@ -380,7 +383,7 @@ class Desk:
             doctor_id=known.doctor_id,
             type_id=kind.id if kind else None,
             patient_key=search.patient_name and patient_key(search.patient_name),
-            words=tuple(words_of(patient_key(search.patient or ""))),
+            words=tuple(words),
             phone_end=phone_key(search.patient_phone),
             status=search.status,
             after=search.after,
