@@ -20,7 +20,7 @@ from clinic.database import Connection, Database, StatementRefused, utc_now
 from clinic.events import EventType, Status, tell
 from clinic.messaging.outbox import Outbox
 from clinic.registry.memory import Memory, Rules
-from clinic.registry.queries import insert_resources, select_version
+from clinic.registry.queries import hold_version, insert_resources
 from clinic.registry.records import AppointmentType, NewResource, RegistryChanged
 from clinic.registry.timetable import Closed
 
@@ -97,14 +97,13 @@ class Conflicting(Exception):
         self.closed = closed
 
 
-async def understand(wanted: Change, memory: Memory) -> Meant:
+async def understand(wanted: Change, memory: Memory, rules: Rules) -> Meant:
     """Return what the names in a change stand for.
 
     Raises:
         NotInUse, NotRegistered, WrongFields: see ``placing.place``.
         DatabaseUnavailable: the database cannot do it now.
     """
-    rules = await memory.rules()
     office = wanted.fields.get("office_number")
     doctor = wanted.fields.get("doctor_name")
     return Meant(
@@ -162,7 +161,7 @@ async def _check(
     connection: Connection, current: Appointment, target: Appointment, meant: Meant, length: Length
 ) -> None:
     """Check all but the overlaps, and have those who want the same wait; register what is new."""
-    if await select_version(connection) != meant.rules.version:
+    if await hold_version(connection) != meant.rules.version:
         raise RegistryChanged
     if found := closed(target, meant.rules.timetable):
         raise Conflicting(target, length, found)

@@ -20,6 +20,7 @@ from clinic.registry.queries import (
     select_by_keys,
     select_resources,
     select_rules,
+    select_version,
 )
 from clinic.registry.records import (
     AppointmentType,
@@ -80,6 +81,19 @@ class Memory:
         """Let the registry be read again, unless what is known is of another version already."""
         if self._rules is not None and version in (None, self._rules.version):
             self._rules = None
+
+    async def is_current(self, rules: Rules) -> bool:
+        """Tell whether the registry still has this version; if not, forget it.
+
+        Nothing is refused by what is remembered unless it is.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        current = await select_version(self.database) == rules.version
+        if not current:
+            self.forget(rules.version)
+        return current
 
     async def find(self, kind: Kind, name: str) -> Resource | None:
         """Return the office or doctor of a name, or None if there is none.

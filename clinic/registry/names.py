@@ -174,8 +174,15 @@ def name_key(name: str) -> str:
     own key.
     """
     plain = _folded(name.replace(NUMBER_SIGN, " "))
-    key = "".join(_without_marks(plain)).translate(_LOOKS)
+    key = _bare(plain)
+    # Without a blank, or in Latin, a letter and an accent may be one that is composed.
+    while (bare := _bare(_folded(key))) != key:
+        key = bare
     return (key or plain.strip() or name)[:LONGEST_KEY]
+
+
+def _bare(text: str) -> str:
+    return "".join(_without_marks(text)).translate(_LOOKS)
 
 
 def _without_marks(text: str) -> Iterator[str]:

@@ -273,16 +273,22 @@ async def delete_resources(connection: Connection, ids: Sequence[int]) -> None:
     await connection.execute(DELETE_RESOURCES, {"ids": list(ids)})
 
 
+SELECT_VERSION = "select version from registry"
+
+
+async def select_version(database: Database) -> int:
+    """Return the version of the registry."""
+    (row,) = await database.look(SELECT_VERSION)
+    return int(row["version"])
+
+
 # Nobody changes the registry until the transaction ends.
-SELECT_VERSION = Sql(
-    sqlite="select version from registry",
-    postgresql="select version from registry for share",
-)
+HOLD_VERSION = Sql(sqlite=SELECT_VERSION, postgresql=SELECT_VERSION + " for share")
 
 
-async def select_version(connection: Connection) -> int:
+async def hold_version(connection: Connection) -> int:
     """Return the version of the registry, which stays so until the transaction ends."""
-    (row,) = await connection.fetch_all(SELECT_VERSION)
+    (row,) = await connection.fetch_all(HOLD_VERSION)
     return int(row["version"])
 
 

@@ -14,8 +14,11 @@ from typing import Any
 import icalendar
 import pytest
 
+from clinic.appointments import finding
 from clinic.appointments.listing import Sought, select_sought
+from clinic.appointments.requests import Change
 from clinic.database import Connection, Database, Dialect, Sql
+from tests.appointments.desks import booking, desk_on, writing
 from tests.appointments.test_routes import fresh, listed, wrong
 from tests.process.clinic import ClinicProcess, running
 
@@ -105,6 +108,77 @@ def test_a_patient_is_found_however_the_name_is_written(
         record = clinic.http.get(path).json()
         for sought in (one, other):
             assert record in clinic.http.get("/appointment", params={"patient_name": sought}).json()
+
+
+def test_a_patient_is_found_by_the_beginnings_of_the_name_and_the_end_of_the_phone(
+    clinic: ClinicProcess,
+) -> None:
+    office = f"patients {next(OFFICES)}"
+    patients = [
+        ("Иван Петров", "+7 (921) 123-45-67"),
+        ("Петрова Иванна", "8 921 765 45 67"),
+        ("Анна-Мария Иванова", None),
+        ("Пётр О'Брайен", "доб. 4567"),
+        ("Сергей 50%_", "\u0661\u0662\u0663"),
+        ("Сергей \\'", None),
+    ]
+    for number, (name, phone) in enumerate(patients):
+        time = f"2031-09-01T{number + 8:02}:00:00"
+        sent = {"patient_name": name, "patient_phone": phone}
+        sent |= {"office_number": office, "date_time": time}
+        assert clinic.http.post("/appointment", json=sent).status_code == 201
+    sought: list[tuple[dict[str, str], list[int]]] = [
+        ({"patient": "ива пет"}, [0, 1]),
+        ({"patient": "ПЕТР ИВА"}, [0, 1]),
+        ({"patient": "иванна"}, [1]),
+        ({"patient": "мария"}, [2]),
+        ({"patient": "Мария-Анна"}, [2]),
+        ({"patient": "нна"}, []),
+        ({"patient": "петр"}, [0, 1, 3]),
+        ({"patient": "о’брайен"}, [3]),
+        ({"patient": "50%"}, [4]),
+        ({"patient": "50%_"}, [4]),
+        ({"patient": "5_"}, []),
+        ({"patient": "%"}, []),
+        ({"patient": "\\"}, [5]),
+        ({"patient": "серг"}, [4, 5]),
+        ({"patient": "-"}, []),
+        ({"patient_phone": "4567"}, [0, 1, 3]),
+        ({"patient_phone": "45-67"}, [0, 1, 3]),
+        ({"patient_phone": "123 45 67"}, [0]),
+        ({"patient_phone": "+7 921 123 45 67"}, [0]),
+        ({"patient_phone": "123"}, [4]),
+        ({"patient_phone": "921"}, []),
+        ({"patient_phone": "4567", "patient": "пет"}, [0, 1, 3]),
+        ({"patient_phone": "4567", "patient": "ива"}, [0, 1]),
+        ({"patient": "ива", "from": "2031-09-02"}, []),
+        ({"patient": "ива", "status": "cancelled"}, []),
+    ]
+    for parameters, expected in sought:
+        query = {"office_number": office} | parameters
+        found = [
+            one["patient_name"] for one in clinic.http.get("/appointment", params=query).json()
+        ]
+        assert found == [patients[place][0] for place in expected], parameters
+        paged = pages(clinic, query | {"limit": "1"})
+        assert [one["patient_name"] for one in paged] == found
+
+
+def test_offices_doctors_and_their_lists_have_many_spellings(clinic: ClinicProcess) -> None:
+    mark = f"спелл{next(OFFICES)}"
+    sent = fresh(office_number=f"{mark} 7-A", doctor_name=f"Dr. {mark}")
+    record = clinic.http.get(clinic.http.post("/appointment", json=sent).headers["location"]).json()
+    assert record["office_number"] == f"{mark} 7-A"
+    for office in (f"{mark.upper()} 7A", f"№ {mark} (7 а)"):
+        for query in ({"office_number": office}, {"doctor_name": f"DR {mark}"}):
+            assert clinic.http.get("/appointment", params=query).json() == [record]
+            feed = clinic.http.get(
+                "/appointment.ics", params=query | {"from": "2025-12-01", "to": "2025-12-01"}
+            ).text
+            assert f"UID:appointment-{record['id']}@" in feed
+    for query in ({"office_number": f"{mark} 7-1"}, {"doctor_name": mark}):
+        assert clinic.http.get("/appointment", params=query).json() == []
+        assert "VEVENT" not in clinic.http.get("/appointment.ics", params=query).text
 
 
 def test_what_takes_up_time_on_a_day_is_in_its_list(clinic: ClinicProcess) -> None:
@@ -352,6 +426,47 @@ READ_FROM: list[tuple[Sought, str]] = [
     (Sought(after=(MORNING, 7)), "appointment_time"),
     (Sought(office_id=7, after=(MORNING, 7)), "appointment_office"),
 ]
+
+
+BEGINNINGS = ["ива", "и", "анна", "о'", "50%", "_", "\\", "'", "ма", "а"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("scanned", [2, 1000])
+async def test_a_rare_patient_is_found_by_an_index_as_by_looking_through(
+    database: Database, monkeypatch: pytest.MonkeyPatch, scanned: int
+) -> None:
+    monkeypatch.setattr(finding, "MOST_SCANNED", scanned)
+    chance = random.Random(7)
+    words = ["иван", "иванна", "анна", "о'брайен", "50%_", "\\'", "мария", "а", "_б", "%"]
+    desk = desk_on(database)
+    patients: list[tuple[str, str]] = []
+    async with writing(desk):
+        for number in range(40):
+            name = chance.choice([" ", "-"]).join(chance.sample(words, chance.choice([1, 2, 3])))
+            phone = "".join(chance.choice("12") for _ in range(5))
+            at = f"2031-09-{number // 10 + 1:02}T{number % 10 + 8:02}:00:00"
+            made = await desk.book(booking(patient_name="x", patient_phone=phone, date_time=at))
+            wanted = Change.read({"patient_name": name}, desk.zone).wanted()
+            await desk.change(made.appointment_id, wanted, lambda _: True)
+            patients.append((name, phone))
+    for _ in range(100):
+        beginnings = chance.sample(BEGINNINGS, chance.choice([0, 1, 1, 2]))
+        end = chance.choice([None, "1", "21", "121"]) if beginnings else "212"
+        limit = chance.choice([1, 3, 50])
+        expected = [
+            name
+            for name, phone in patients
+            if phone.endswith(end or "")
+            and all(
+                any(word.startswith(one) for word in name.replace("-", " ").split())
+                for one in beginnings
+            )
+        ][:limit]
+        sought = Sought(words=tuple(beginnings), phone_end=end and end[::-1])
+        async with database.snapshot() as connection:
+            found = await select_sought(connection, sought, limit)
+        assert [one.patient_name for one in found] == expected, (beginnings, end)
 
 
 @pytest.mark.anyio

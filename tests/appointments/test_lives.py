@@ -31,6 +31,8 @@ from clinic.appointments.desk import Desk
 from clinic.appointments.idempotency import IdempotencyKey, KeyReused
 from clinic.appointments.requests import Booking, Change
 from clinic.database import Database, open_database
+from clinic.registry.queries import begin_change
+from clinic.registry.records import FIELDS
 from clinic.supervisor import Lifecycle, Stop
 from tests.appointments.desks import ZONE, desk_on, rows
 
@@ -38,8 +40,9 @@ Sent = dict[str, Any]
 
 LEGAL = {
     "booked": ["arrived", "no_show", "cancelled"],
-    "arrived": ["done", "booked"],
-    "done": ["arrived"],
+    "arrived": ["in_room", "done", "booked"],
+    "in_room": ["done", "arrived"],
+    "done": ["in_room", "arrived"],
     "no_show": ["booked"],
     "cancelled": ["booked"],
 }
@@ -56,6 +59,8 @@ class Life:
     doctor_name: str | None
     date_time: str
     duration_minutes: int
+    patient_phone: str | None = None
+    note: str | None = None
     status: str = "booked"
     reason: str | None = None
 
@@ -98,6 +103,36 @@ class Book:
         self.lives: dict[int, Life] = {}
         self.told: dict[int, Told] = {}
         self.keys: dict[str, tuple[Sent, Confirmation]] = {}
+        self.names: dict[tuple[str, str], str] = {}
+        """Of each office and doctor, by what all its spellings mean, the first that was used."""
+
+    def named(self, sent: Sent) -> Sent:
+        """Return what is sent with the names by which its office and doctor are known."""
+        known = {
+            field: self.names.get((field, MEANT[sent[field]]), sent[field])
+            for field in ("office_number", "doctor_name")
+            if sent.get(field) is not None
+        }
+        return sent | known
+
+    def register(self, sent: Sent) -> None:
+        for field in ("office_number", "doctor_name"):
+            if sent.get(field) is not None:
+                self.names.setdefault((field, MEANT[sent[field]]), sent[field])
+
+    def wished(self, sent: Sent) -> Life:
+        """Return what a booking is to become."""
+        sent = self.named(sent)
+        return Life(
+            sent["patient_name"],
+            sent["office_number"],
+            sent.get("doctor_name"),
+            sent["date_time"],
+            sent.get("duration_minutes") or 15,
+            sent.get("patient_phone"),
+            sent.get("note"),
+            reason=sent.get("reason"),
+        )
 
     def conflicts_of(self, life: Life, besides: int | None = None) -> list[int]:
         found = [
@@ -129,31 +164,19 @@ class Book:
         self.told[number] = Told(["appointment.booked"], [life])
 
 
-def wished(sent: Sent) -> Life:
-    """Return what a booking is to become."""
-    return Life(
-        sent["patient_name"],
-        sent["office_number"],
-        sent.get("doctor_name"),
-        sent["date_time"],
-        sent.get("duration_minutes") or 15,
-        reason=sent.get("reason"),
-    )
-
-
 def steps(life: Life, sent: Sent) -> Iterator[tuple[str, Life]]:
     """Yield what a change does, one event after the other."""
     if "patient_name" in sent and sent["patient_name"] != life.patient_name:
         life = dataclasses.replace(life, patient_name=sent["patient_name"])
         yield "appointment.renamed", life
+    noted = changed(life, sent, "patient_phone", "note")
+    if noted:
+        life = dataclasses.replace(life, **noted)
+        yield "appointment.annotated", life
     if "doctor_name" in sent and sent["doctor_name"] != life.doctor_name:
         life = dataclasses.replace(life, doctor_name=sent["doctor_name"])
         yield "appointment.reassigned", life
-    moved = {
-        name: sent[name]
-        for name in ("office_number", "date_time", "duration_minutes")
-        if name in sent and sent[name] != getattr(life, name)
-    }
+    moved = changed(life, sent, "office_number", "date_time", "duration_minutes")
     if moved:
         life = dataclasses.replace(life, **moved)
         yield "appointment.rescheduled", life
@@ -162,9 +185,30 @@ def steps(life: Life, sent: Sent) -> Iterator[tuple[str, Life]]:
         yield f"appointment.{'reopened' if life.status == 'booked' else life.status}", life
 
 
+def changed(life: Life, sent: Sent, *names: str) -> Sent:
+    """Return those fields that a change makes other than they are."""
+    return {
+        name: sent[name] for name in names if name in sent and sent[name] != getattr(life, name)
+    }
+
+
+# Spellings, and what they mean.
+OFFICES = {
+    **dict.fromkeys(["221B", "221 b", "№ 221-B", "221В"], "221B"),  # the last is Cyrillic
+    **dict.fromkeys(["1.2", "1-2", "1 2"], "1.2"),
+    "12": "12",
+}
+DOCTORS = {
+    **dict.fromkeys(["Dr. Watson", "dr watson", "DR WATSON"], "Watson"),
+    **dict.fromkeys(["Ёлкин", "елкин"], "Ёлкин"),
+}
+MEANT = OFFICES | DOCTORS
+
 patients = st.sampled_from(["Иван", "Мария"])
-offices = st.sampled_from(["A", "B"])
-doctors = st.sampled_from([None, "1", "2"])
+offices = st.sampled_from(list(OFFICES))
+doctors = st.sampled_from([None, *DOCTORS])
+phones = st.sampled_from([None, "+7 921 555-01-02", "89215550102"])
+notes = st.sampled_from([None, "без очков"])
 quarters = [*range(38, 45), 77, 78, 95]
 times = st.sampled_from([(MIDNIGHT + number * QUARTER).isoformat() for number in quarters])
 durations = st.sampled_from([15, 30, 45, 60])
@@ -173,7 +217,12 @@ bookings = st.builds(
     lambda fixed, override: fixed | override,
     st.fixed_dictionaries(
         {"patient_name": patients, "office_number": offices, "date_time": times},
-        optional={"doctor_name": doctors, "duration_minutes": durations},
+        optional={
+            "doctor_name": doctors,
+            "duration_minutes": durations,
+            "patient_phone": phones,
+            "note": notes,
+        },
     ),
     overrides,
 )
@@ -187,6 +236,8 @@ changes = st.builds(
             "doctor_name": doctors,
             "date_time": times,
             "duration_minutes": durations,
+            "patient_phone": phones,
+            "note": notes,
             "status": st.sampled_from(list(LEGAL)),
         },
     ),
@@ -196,6 +247,7 @@ places = st.integers(0, 1_000)
 seen = st.sampled_from([None, None, 0, 1])
 
 
+EMPTIED = ("idempotency_key", "appointment", "event", "resource_key", "resource")
 WRITTEN = "select subject from event where type = 'appointment.booked' order by position"
 
 
@@ -213,8 +265,10 @@ class Lives(RuleBasedStateMachine):
 
     async def _empty(self) -> None:
         async with self.database.transaction() as connection:
-            for table in ("idempotency_key", "appointment", "event"):
+            for table in EMPTIED:
                 await connection.execute(f"delete from {table}")
+            # The desk still knows the names of the last book, and has to see that they are gone.
+            await begin_change(connection)
 
     # Steps
 
@@ -263,16 +317,18 @@ class Lives(RuleBasedStateMachine):
         # In the order in which they were written: numbers are drawn before.
         written = [subject for (subject,) in self.portal.call(rows, self.database, WRITTEN)]
         for number, sent in sorted(made, key=lambda one: written.index(f"appointment/{one[0]}")):
-            assert "override" in sent or not self.book.conflicts_of(wished(sent))
-            self.book.add(number, wished(sent))
+            life = self.book.wished(sent)
+            assert "override" in sent or not self.book.conflicts_of(life)
+            self.book.register(sent)
+            self.book.add(number, life)
         for sent, outcome in zip(crowd, found, strict=True):
             if isinstance(outcome, Confirmation):
                 same = self.book.lives[outcome.appointment_id]
-                assert same.place == wished(sent).place
+                assert same.place == self.book.wished(sent).place
                 assert same.patient_name == sent["patient_name"]
             else:
                 assert isinstance(outcome, TimeTaken)
-                blocking = set(self.book.conflicts_of(wished(sent)))
+                blocking = set(self.book.conflicts_of(self.book.wished(sent)))
                 assert blocking
                 assert {one.id for one in outcome.conflicts} <= blocking
                 self._judge(sent, self.portal.call(self._at_once, [(sent, None)])[0])
@@ -328,7 +384,7 @@ class Lives(RuleBasedStateMachine):
         return sorted(self.book.lives)[place % len(self.book.lives)]
 
     def _judge(self, sent: Sent, outcome: Any) -> None:
-        life = wished(sent)
+        life = self.book.wished(sent)
         blocking = self.book.conflicts_of(life)
         same = [
             number
@@ -343,6 +399,7 @@ class Lives(RuleBasedStateMachine):
         else:
             assert isinstance(outcome, Confirmation)
             assert outcome.created
+            self.book.register(sent)
             self.book.add(outcome.appointment_id, life)
 
     def _refused(self, outcome: Any, life: Life, besides: int | None) -> None:
@@ -357,6 +414,8 @@ class Lives(RuleBasedStateMachine):
                     "doctor_name": one.doctor_name,
                     "date_time": one.date_time,
                     "end_time": one.ends.isoformat(),
+                    "occupied_from": one.date_time,
+                    "occupied_until": one.ends.isoformat(),
                 }
                 for number in blocking[:MOST_CONFLICTS]
                 for one in [self.book.lives[number]]
@@ -377,7 +436,7 @@ class Lives(RuleBasedStateMachine):
             assert isinstance(outcome, IllegalTransition)
             assert outcome.members == {"status_now": before.status, "legal": LEGAL[before.status]}
             return
-        happened = list(steps(before, sent))
+        happened = list(steps(before, self.book.named(sent)))
         after = happened[-1][1] if happened else before
         anew = after.place != before.place or (before.status == "cancelled" != after.status)
         if anew:
@@ -391,6 +450,8 @@ class Lives(RuleBasedStateMachine):
                 return
         assert not isinstance(outcome, Exception)
         assert of_record(outcome.record()) == after
+        if happened:
+            self.book.register(sent)
         told.types += [kind for kind, _ in happened]
         told.lives += [one for _, one in happened]
         assert outcome.version == len(told.types)
@@ -402,8 +463,13 @@ class Lives(RuleBasedStateMachine):
         found = self.portal.call(
             rows,
             self.database,
-            "select id, version, patient_name, office_number, doctor_name, date_time,"
-            " duration_minutes, status, override_reason from appointment",
+            """
+            select appointment.id, version, patient_name, office.name as office_number,
+                doctor.name as doctor_name, date_time,
+                duration_minutes, patient_phone, note, status, override_reason
+            from appointment join resource as office on office.id = office_id
+            left join resource as doctor on doctor.id = doctor_id
+            """,
         )
         stored = {
             number: (version, Life(patient, office, doctor, as_text(time), *rest))
@@ -413,6 +479,10 @@ class Lives(RuleBasedStateMachine):
         assert stored == {
             number: (len(told[number].types), life) for number, life in self.book.lives.items()
         }
+        resources = self.portal.call(rows, self.database, "select kind, name, id from resource")
+        # Nothing else is registered, such as names of what was refused.
+        ids = {(FIELDS[kind], name): number for kind, name, number in resources}
+        assert sorted(ids) == sorted((field, name) for (field, _), name in self.book.names.items())
         log = self.portal.call(
             rows, self.database, "select type, subject, body from event order by position"
         )
@@ -421,10 +491,13 @@ class Lives(RuleBasedStateMachine):
             assert "Иван" not in body
             assert "Мария" not in body
             assert "срочно" not in body
+            assert "очков" not in body
+            assert "555-01-02" not in body
+            assert "5550102" not in body
             events.setdefault(subject, []).append((kind, json.loads(body)["data"]))
         assert events == {
             f"appointment/{number}": [
-                (kind, facts(number, version, life))
+                (kind, facts(number, version, life, ids))
                 for version, (kind, life) in enumerate(zip(one.types, one.lives, strict=True), 1)
             ]
             for number, one in told.items()
@@ -442,18 +515,23 @@ def of_record(record: dict[str, Any]) -> Life:
         record["doctor_name"],
         record["date_time"],
         record["duration_minutes"],
+        record["patient_phone"],
+        record["note"],
         record["status"],
         record["override_reason"],
     )
 
 
-def facts(number: int, version: int, life: Life) -> dict[str, Any]:
+def facts(number: int, version: int, life: Life, ids: dict[tuple[str, str], int]) -> dict[str, Any]:
     return {
         "appointment_id": number,
         "version": version,
         "status": life.status,
+        "office_id": ids["office_number", life.office_number],
         "office_number": life.office_number,
+        "doctor_id": life.doctor_name and ids["doctor_name", life.doctor_name],
         "doctor_name": life.doctor_name,
+        "appointment_type": None,
         "date_time": life.date_time,
         "time_zone": "Europe/Berlin",
         "duration_minutes": life.duration_minutes,

@@ -7,7 +7,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
@@ -21,6 +21,7 @@ from clinic.registry.names import (
     Name,
     OfficeNumber,
     Reason,
+    name_key,
     patient_key,
     tidy,
 )
@@ -221,6 +222,100 @@ def test_names_that_differ_in_case_alone_have_one_key(name: str) -> None:
     for other in (name.upper(), name.lower(), name.casefold()):
         if re.fullmatch(r"[^\u0345]*", unicodedata.normalize("NFD", name)):
             assert patient_key(other) == patient_key(name)
+
+
+@pytest.mark.parametrize(
+    ("one", "others"),
+    [
+        ("221B", ["221b", "221 B", "№ 221-B", "№221B", "#221 b", "221В", "(221.b)", " 221_B"]),
+        ("Dr. Watson", ["dr watson", "DR WATSON", "Dr.Watson", "Dr.  Watson,", "Dr-Watson"]),
+        ("Доктор Ёлкин", ["ДОКТОР ЕЛКИН", "доктор Елкин."]),
+        ("O'Brien", ["O’Brien", "OBrien", "O`BRIEN"]),
+        ("1.2", ["1-2", "1 2", "1/2", "1 – 2", "№ 1 . 2", "1. 2"]),
+        ("Ofﬁce", ["office"]),
+        ("каб. 5", ["КАБ 5", "каб5", "кaб. 5"]),
+        ("№", ["№"]),
+        ("Á", ["А\u0301", "á"]),  # Cyrillic, Latin
+        ("A-1", ["А1", "a 1", "Α 1"]),  # Cyrillic, Latin, Greek
+    ],
+)
+def test_spellings_of_one_office_or_doctor_have_one_key(one: str, others: list[str]) -> None:
+    assert {name_key(other) for other in others} == {name_key(one)}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1.2", "12"),
+        ("1.2", "1.2.3"),
+        ("1 23", "12 3"),
+        ("221B", "221A"),
+        ("221B", "221Б"),
+        ("221", "221B"),
+        ("Muller", "Müller"),
+        ("Ли", "Лі"),
+        ("-", "/"),
+        ("№", "#"),
+        ("5", "5+"),
+    ],
+)
+def test_other_offices_and_doctors_have_other_keys(one: str, other: str) -> None:
+    assert name_key(one) != name_key(other)
+
+
+# Letters, digits and marks of many kinds, more of those that mean something.
+NAMES = st.text(
+    st.one_of(
+        st.sampled_from("abвВё ё1209٣²½.,-/'№#_()'ıİßﬁΣς\u0301\u0307\u2011"),
+        st.characters(exclude_categories=["Cs", "Cc", "Cn"]),
+    ),
+    max_size=20,
+)
+MARKS = st.text(st.sampled_from(" .,-–/'_()№#«»\u00a0"), max_size=3)
+
+
+@settings(max_examples=500)
+@given(name=NAMES)
+def test_a_key_is_its_own_key(name: str) -> None:
+    key = name_key(name)
+    assert name_key(key) == key
+
+
+@settings(max_examples=500)
+@given(name=NAMES)
+def test_case_makes_no_other_office(name: str) -> None:
+    if re.fullmatch(r"[^\u0345]*", unicodedata.normalize("NFD", name)):
+        assert name_key(name.upper()) == name_key(name.lower()) == name_key(name)
+
+
+@given(words=st.lists(st.text(st.sampled_from("abвгё"), min_size=1, max_size=3), min_size=1))
+@example(words=["a"])
+def test_marks_make_no_other_office(words: list[str]) -> None:
+    assert name_key("№ " + " - ".join(words) + ".") == name_key("".join(words))
+
+
+@given(data=st.data(), pieces=st.lists(st.from_regex("[ab]{1,2}|[0-9]{1,2}", fullmatch=True)))
+def test_only_between_digits_marks_count_and_which_they_are_does_not(
+    data: st.DataObject, pieces: list[str]
+) -> None:
+    one, other, plain = "", "", ""
+    for piece in pieces:
+        least = 1 if plain[-1:].isdigit() and piece[0].isdigit() else 0
+        marks = MARKS.filter(lambda drawn: len(drawn) >= least)  # noqa: B023 - drawn at once
+        one, other = one + data.draw(marks) + piece, other + data.draw(marks) + piece
+        plain += piece
+    assert name_key(one) == name_key(other)
+    if pieces:
+        parted = re.search("[0-9][^a-z0-9]+[0-9]", one) is not None
+        assert (name_key(one) == plain) is not parted
+
+
+@given(name=NAMES)
+def test_a_name_has_a_key_of_its_own_length_at_most(name: str) -> None:
+    tidied = tidy(name)
+    if tidied:
+        assert name_key(tidied)
+    assert len(name_key(name * 10)) <= LONGEST_KEY
 
 
 def test_a_confirmation_is_as_sent_whatever_is_stored(clinic: ClinicProcess) -> None:
