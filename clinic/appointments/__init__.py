@@ -12,6 +12,7 @@
 ``idempotency.py``        the same request again gets the same answer
 ``conflicts.py``          what conflicts with an appointment, and what is taken from then on
 ``availability.py``       when an office and a doctor are free, and the refusal when they are not
+``free_time.py``          the next free times, of whoever is asked for
 ``changing.py``           change: move, correct, say what became of it
 ``registry_book.py``      what the registry asks the book when something of it changes
 ``queries.py``            the appointment's table, one function a statement

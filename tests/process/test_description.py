@@ -99,6 +99,7 @@ def test_a_described_query_is_answered(
     clinic: ClinicProcess, endpoint: Endpoint[Any], query: dict[str, str]
 ) -> None:
     booked(clinic)
+    clinic.http.post("/office", json={"name": "221B"})  # if it is not there yet
     for media_type in ("application/json", "text/csv", "text/calendar", "text/html"):
         answer = sent(clinic, endpoint, params=query, headers={"Accept": media_type})
         assert answer.status_code == best_of(endpoint)
@@ -167,6 +168,8 @@ def refuse_of_registry(clinic: ClinicProcess, send: Callable[..., None]) -> None
         assert sent(clinic, change, ids[2], json={"active": False}).status_code == 200
         send(BOOK, json=BOOKING | {field: names[2]})
         send(CHANGE, booked(clinic)["id"], json={field: names[2]})
+        send(BY_NAME["free_times"], params={field: names[2]})
+        send(BY_NAME["free_times"], params={field: "nobody of this name"})
     types = [a_type(name=f"type {next(NUMBERS)}") for _ in range(2)]
     ids = [sent(clinic, add_type, json=one).json()["id"] for one in types]
     send(add_type, json=types[0])
@@ -215,12 +218,19 @@ def test_an_appointment_that_a_client_knows_is_not_sent_again(clinic: ClinicProc
 MAKING = {endpoint.path: endpoint for endpoint in ENDPOINTS if endpoint.method == "POST"}
 
 
-def named_anew(text: str) -> tuple[str, str]:
-    """Return a text whose names are of no office, doctor or type yet, and the doctor's name."""
+def named_anew(text: str) -> tuple[str, dict[str, str]]:
+    """Return a text whose names are of no office, doctor or type yet, and names by kind."""
     number = next(NUMBERS)
     for old, new in (("221B", "described"), ("Ватсон", "Ватсон"), ("first visit", "visit")):
         text = text.replace(old, f"{new} {number}")
-    return text, f"Доктор Ватсон {number}"
+    return text, {"office": f"described {number}", "doctor": f"Доктор Ватсон {number}"}
+
+
+def register(clinic: ClinicProcess, names: dict[str, str], path: str) -> None:
+    """Register the names that a request to a path stands on."""
+    for kind, name in names.items():
+        if not path.startswith(f"/{kind}"):
+            clinic.http.post(f"/{kind}", json={"name": name})
 
 
 def made(clinic: ClinicProcess, endpoint: Endpoint[Any]) -> int:
@@ -228,9 +238,8 @@ def made(clinic: ClinicProcess, endpoint: Endpoint[Any]) -> int:
     making = MAKING[endpoint.path.partition("/{id}")[0]]
     assert making.body
     example = next(iter(making.body.content.examples.values()))
-    body, doctor = named_anew(json.dumps(example, ensure_ascii=False))
-    if making.path != "/doctor":
-        clinic.http.post("/doctor", json={"name": doctor})
+    body, names = named_anew(json.dumps(example, ensure_ascii=False))
+    register(clinic, names, making.path)
     found: int = sent(clinic, making, json=json.loads(body)).json()["id"]
     return found
 
@@ -250,9 +259,8 @@ def test_a_described_command_can_be_typed(clinic: ClinicProcess, endpoint: Endpo
     if endpoint.ids:
         begin, end = endpoint.path.split("{id}")
         command = command.replace(f"{begin}1{end}", f"{begin}{made(clinic, endpoint)}{end}", 1)
-    command, doctor = named_anew(command)
-    if doctor in command and endpoint.path not in {"/doctor", "/doctor/{id}"}:
-        clinic.http.post("/doctor", json={"name": doctor})
+    command, names = named_anew(command)
+    register(clinic, names, endpoint.path)
     words = shlex.split(command)
     assert words[:2] == ["curl", "-s"]
     assert words[2].startswith(HERE + "/")
