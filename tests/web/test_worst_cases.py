@@ -92,6 +92,10 @@ QUERIES = {
         *("appointment_type", "patient", "patient_phone", "x"),
     ),
     "/appointment.ics": ("from", "to", "office_number", "doctor_name"),
+    "/free-time": (
+        *("from", "to", "office_number", "doctor_name", "appointment_type", "duration_minutes"),
+        *("step_minutes", "limit", "x"),
+    ),
     "/analytics": ("from", "to"),
     "/appointment/1": ("x",),
     "/health/ready": ("x",),
