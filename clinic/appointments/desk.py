@@ -86,12 +86,14 @@ class Desk:
         number = await self._numbers.next()
         for _ in range(MOST_ROUNDS):
             rules = await self._memory.rules()
-            placed = await place(wanted, self._memory, rules, self._appointment_minutes)
-            request = self._request(number, wanted, placed, key, rules)
-            found_closed = closed(request.appointment, rules.timetable)
             try:
+                async with self._memory.judging(rules):
+                    placed = await place(wanted, self._memory, rules, self._appointment_minutes)
+                request = self._request(number, wanted, placed, key, rules)
+                found_closed = closed(request.appointment, rules.timetable)
                 if not found_closed:
                     return await self.writer.write(request)
+                await self._memory.confirm(rules)
             except RegistryChanged:
                 self._memory.forget(rules.version)
                 continue
@@ -178,25 +180,27 @@ class Desk:
             DatabaseUnavailable: the database cannot do it now.
         """
         for _ in range(MOST_ROUNDS):
-            meant = await understand(wanted, self._memory)
+            rules = await self._memory.rules()
             try:
-                return await again_if_lost(
-                    partial(
-                        change_appointment,
-                        self._database,
-                        self._outbox,
-                        self.zone,
-                        appointment_id=appointment_id,
-                        wanted=wanted,
-                        meant=meant,
-                        precondition=precondition,
+                async with self._memory.judging(rules):
+                    meant = await understand(wanted, self._memory, rules)
+                    return await again_if_lost(
+                        partial(
+                            change_appointment,
+                            self._database,
+                            self._outbox,
+                            self.zone,
+                            appointment_id=appointment_id,
+                            wanted=wanted,
+                            meant=meant,
+                            precondition=precondition,
+                        )
                     )
-                )
             except RegistryChanged:
-                self._memory.forget(meant.rules.version)
+                self._memory.forget(rules.version)
             except Conflicting as error:
                 found = await self._availability.conflicts(
-                    error.target, error.length, meant.rules.timetable, new=False
+                    error.target, error.length, rules.timetable, new=False
                 )
                 if error.closed:
                     raise ClosedThen(error.closed, found.free_times) from None
@@ -266,7 +270,7 @@ class Desk:
             return None
         kind = None
         if search.appointment_type is not None:
-            rules = await self._memory.rules()
+            rules = await self._memory.current()
             kind = rules.types.get(name_key(search.appointment_type))
             if kind is None:
                 return None
@@ -288,6 +292,8 @@ class Desk:
 
     async def _known(self, office_number: str | None, doctor_name: str | None) -> Place | None:
         """Return the office and the doctor of these names; None if there is one of them not."""
+        if office_number is not None or doctor_name is not None:
+            await self._memory.current()
         ids: list[int | None] = []
         names: tuple[tuple[Kind, str | None], ...]
         names = (("office", office_number), ("doctor", doctor_name))

@@ -6,8 +6,9 @@ the moment it is committed, in every process, and nobody has to be told.
 """
 
 import asyncio
+import contextlib
 import difflib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from clinic.database import Database
@@ -17,6 +18,7 @@ from clinic.registry.queries import (
     select_by_keys,
     select_resources,
     select_rules,
+    select_version_now,
 )
 from clinic.registry.records import (
     AppointmentType,
@@ -24,10 +26,14 @@ from clinic.registry.records import (
     NewResource,
     NotInUse,
     NotRegistered,
+    RegistryChanged,
     Resource,
 )
 from clinic.registry.timetable import Timetable
+from clinic.web.refusals import WrongFields
 
+# Refusals for what is known of the registry, which may not be so any more.
+BY_REGISTRY = (NotInUse, NotRegistered, WrongFields)
 # So many names are remembered; who uses more asks the database for each.
 MOST_NAMES = 20_000
 NEAREST = 3
@@ -68,6 +74,46 @@ class Memory:
                     self._names.clear()
                     self._rules = Rules(version, Timetable(weeks, exceptions), types)
         return self._rules
+
+    async def current(self) -> Rules:
+        """Return what is known, read again from the database if it is of another version now.
+
+        For what is looked for: no statement that writes looks at the version then.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        rules = await self.rules()
+        try:
+            await self.confirm(rules)
+        except RegistryChanged:
+            self.forget(rules.version)
+            rules = await self.rules()
+        return rules
+
+    async def confirm(self, rules: Rules) -> None:
+        """Check that the registry is as it is known, before somebody is refused for it.
+
+        Raises:
+            RegistryChanged: it has another version now.
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        if await select_version_now(self.database) != rules.version:
+            raise RegistryChanged
+
+    @contextlib.asynccontextmanager
+    async def judging(self, rules: Rules) -> AsyncIterator[None]:
+        """Confirm what is known before a refusal by it leaves the body.
+
+        Raises:
+            RegistryChanged: it has another version now.
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        try:
+            yield
+        except BY_REGISTRY:
+            await self.confirm(rules)
+            raise
 
     def forget(self, version: int) -> None:
         """Let a version be read again from the database, unless it is another one already."""

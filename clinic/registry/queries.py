@@ -285,6 +285,12 @@ async def select_version(connection: Connection) -> int:
     return int(row["version"])
 
 
+async def select_version_now(database: Database) -> int:
+    """Return the version of the registry, which may be another one a moment later."""
+    (row,) = await database.look("select version from registry")
+    return int(row["version"])
+
+
 async def begin_change(connection: Connection) -> None:
     """Make it a version more. Those who book in these moments have booked, or wait and judge anew."""
     await connection.execute("update registry set version = version + 1")
