@@ -11,16 +11,33 @@ from benchmarks.programs import run
 from clinic.messaging.message import Message
 from tests.servers.postgres import find_binaries
 
+# The offices of the book and of analytics, with the keys that clinic.registry.names.name_key gives.
+REGISTER_OFFICES = """
+    with office as (
+        insert into resource (kind, name)
+        select 'office', 'office ' || n from generate_series(0, 9) as n
+        returning id, name
+    )
+    insert into resource_key (kind, key, resource_id)
+    select 'office', replace(name, ' ', ''), id from office
+"""
+
 # Ten offices without a gap; a patient has fifty, so that a page of them is full in any book.
 APPOINTMENTS = """
     insert into appointment (
-        patient_name, patient_key, office_number, date_time, duration_minutes, end_time
+        patient_name, patient_key, office_id, date_time, duration_minutes, end_time,
+        occupied_from, occupied_until
     )
     select
-        'Patient ' || (n / 50), 'patient ' || (n / 50), 'office ' || (n % 10),
-        timestamp '2027-01-01' + (n / 10) * interval '15 minutes', 15,
-        timestamp '2027-01-01' + (n / 10 + 1) * interval '15 minutes'
+        'Patient ' || (n / 50), 'patient ' || (n / 50), office.id, begins, 15, ends, begins, ends
     from generate_series(0, {count} - 1) as n
+    join resource as office on office.kind = 'office' and office.name = 'office ' || (n % 10)
+    cross join lateral (
+        select
+            timestamp '2027-01-01' + (n / 10) * interval '15 minutes' as begins,
+            timestamp '2027-01-01' + (n / 10 + 1) * interval '15 minutes' as ends
+    ) as times
+    order by n
 """
 
 # What a minute of the busiest rows writes: 1 GB.
@@ -46,7 +63,8 @@ SETTLED_EVENTS = """
             '{{"specversion":"1.0","id":"%s","source":"/clinic","type":"appointment.booked",'
             '"subject":"appointment/%s","time":"2026-11-23T12:00:00.000000Z",'
             '"datacontenttype":"application/json","data":{{"appointment_id":%s,"version":1,'
-            '"status":"booked","office_number":"office 1","doctor_name":null,'
+            '"status":"booked","office_id":1,"office_number":"office 1","doctor_id":null,'
+            '"doctor_name":null,"appointment_type":null,'
             '"date_time":"2027-01-01T15:30:00","time_zone":"UTC","duration_minutes":15,'
             '"override":false}}}}',
             gen_random_uuid(), n, n
@@ -56,13 +74,14 @@ SETTLED_EVENTS = """
 
 RECORDED_EVENTS = """
     insert into recorded (
-        event_id, type, appointment_id, version, status, office_number, day, hour_of_week,
-        duration_minutes, lead_minutes, occurred_at, recorded_at
+        event_id, type, appointment_id, version, status, office_id, office_number, day,
+        hour_of_week, duration_minutes, lead_minutes, occurred_at, recorded_at
     )
     select
-        gen_random_uuid(), 'appointment.booked', n, 1, 'booked', 'office ' || (n % 10),
+        gen_random_uuid(), 'appointment.booked', n, 1, 'booked', office.id, office.name,
         date '2027-01-01' + n % 100, n % 168, 15, n % 10000, now(), now()
     from generate_series(1, {count}) as n
+    join resource as office on office.kind = 'office' and office.name = 'office ' || (n % 10)
 """
 COUNT_RECORDED = "select day, type, count(*) from recorded group by day, type"
 
@@ -76,7 +95,8 @@ SETTLE_ALL = "delete from outbox"
 
 USUAL_APPOINTMENTS = """
     insert into usual_appointment (patient_name, office_number, date_time, duration_minutes)
-    select patient_name, office_number, date_time, duration_minutes from appointment order by id
+    select patient_name, office.name, date_time, duration_minutes
+    from appointment join resource as office on office.id = office_id order by appointment.id
 """
 
 # What one booking commits, by a client that does nothing else. To pgbench every colon begins
@@ -85,11 +105,14 @@ PGBENCH = """
 \\set n :n + 1
 begin;
 insert into appointment (
-    patient_name, patient_key, office_number, doctor_name, date_time, duration_minutes, end_time
+    patient_name, patient_key, office_id, date_time, duration_minutes, end_time,
+    occupied_from, occupied_until
 )
 values (
-    'Иван Иванов', 'иван иванов', 'room ' || :n % 100, null,
+    'Иван Иванов', 'иван иванов', 1 + :n % 100,
     timestamp '2027-01-01' + :n / 100 * interval '15 minutes', 15,
+    timestamp '2027-01-01' + (:n / 100 + 1) * interval '15 minutes',
+    timestamp '2027-01-01' + :n / 100 * interval '15 minutes',
     timestamp '2027-01-01' + (:n / 100 + 1) * interval '15 minutes'
 ) returning id;
 insert into event (id, type, subject, body)
@@ -99,8 +122,8 @@ values (
         '{"specversion"~"1.0","id"~"2f9a3dcc-3a04-4d6b-9c5b-0d6a6a1f8a3e","source"~"/clinic",'
         '"type"~"appointment.booked","subject"~"appointment/1",'
         '"time"~"2026-11-23T12~00~00.000000Z","datacontenttype"~"application/json","data"~{'
-        '"appointment_id"~1,"version"~1,"status"~"booked","office_number"~"room 1",'
-        '"doctor_name"~null,'
+        '"appointment_id"~1,"version"~1,"status"~"booked","office_id"~1,"office_number"~"room 1",'
+        '"doctor_id"~null,"doctor_name"~null,"appointment_type"~null,'
         '"date_time"~"2027-01-01T15~30~00","time_zone"~"UTC","duration_minutes"~15,"override"~false}}',
         '~', chr(58)
     )
@@ -112,9 +135,15 @@ commit;
 LIST_AS_JSON = """
     select json_agg(listed) from (
         select
-            id, patient_name, office_number, date_time, doctor_name,
-            date_time as appointment_datetime, duration_minutes, status, override_reason
-        from appointment order by id
+            appointment.id, patient_name, office.name as office_number, date_time,
+            doctor.name as doctor_name, date_time as appointment_datetime,
+            appointment_type.name as appointment_type, appointment.duration_minutes, status,
+            patient_phone, note, override_reason
+        from appointment
+        join resource as office on office.id = office_id
+        left join resource as doctor on doctor.id = doctor_id
+        left join appointment_type on appointment_type.id = type_id
+        order by appointment.id
     ) as listed
 """
 
@@ -186,6 +215,7 @@ def fill_appointments(database_url: str, count: int) -> None:
             connection.execute(f'alter table appointment drop constraint "{name}"'.encode())
         for name, _ in indexes:
             connection.execute(f'drop index "{name}"'.encode())
+        connection.execute(REGISTER_OFFICES)
         connection.execute(APPOINTMENTS.format(count=count).encode())
         for name, rule in excluding:
             connection.execute(f'alter table appointment add constraint "{name}" {rule}'.encode())
@@ -216,6 +246,7 @@ def events(database_url: str, messages: Sequence[Message], *, published: bool) -
 def recorded(database_url: str, count: int) -> None:
     """Fill analytics with bookings of ten offices over a hundred days."""
     with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(REGISTER_OFFICES)
         connection.execute(RECORDED_EVENTS.format(count=count).encode())
         connection.execute("vacuum (analyze) recorded")
 

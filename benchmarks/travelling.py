@@ -38,6 +38,7 @@ def messages(count: int) -> list[Message]:
                 appointment_id=number,
                 version=1,
                 status="booked",
+                office_id=1 + number % 10,
                 office_number=f"office {number % 10}",
                 doctor_name=None,
                 date_time=datetime(2027, 1, 1 + number % 28, 15, 30),  # noqa: DTZ001 - wall-clock

@@ -16,6 +16,7 @@ The floors; each imports only from those below it (import-linter checks that)::
     roles          which services each role runs
     parts          the parts of a process, each built when it is first needed
     appointments   what the clinic does         | analytics    what the clinic learns
+    registry       who and where: offices, doctors, appointment types; when they work
     events         the facts the clinic tells: where the two meet
     web            HTTP as a service            | messaging    how facts travel
     database       open, migrate, transactions; the one place that knows each dialect

@@ -38,8 +38,10 @@ EventType = Literal[
     "appointment.no_show",
     "appointment.cancelled",
 ]
-"""What happened: booked; its patient's name corrected; phone or note written down; given to another doctor (or none); moved to
-another time, office, type or duration; a step back to booked; and each status that it came to."""
+"""What happened: booked; its patient's name corrected; phone or note written down; given to another
+doctor (or none); moved to another time, office, type or duration; a step back to booked; and each
+status that it came to.
+"""
 
 BOOKED: EventType = "appointment.booked"
 

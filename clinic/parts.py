@@ -12,6 +12,7 @@ from clinic.analytics import endpoints as analytics
 from clinic.analytics.recording import recognise, record
 from clinic.appointments import endpoints as appointments
 from clinic.appointments.desk import Desk
+from clinic.appointments.registry_book import RegistryBook
 from clinic.database import Database, read_database_url
 from clinic.messaging.broker import Broker
 from clinic.messaging.consumer import Consumer
@@ -21,14 +22,22 @@ from clinic.messaging.rabbitmq import RabbitBroker
 from clinic.messaging.rabbitmq.address import read_address
 from clinic.messaging.rabbitmq.topology import QueueType, Topology
 from clinic.messaging.relay import Relay
+from clinic.registry import endpoints as registry
+from clinic.registry import schedule_endpoints as schedule
 from clinic.registry.memory import Memory
+from clinic.registry.registry import Registry
+from clinic.registry.schedule import Schedule
+from clinic.registry.schedule_handlers import Scheduling
 from clinic.registry.timetable import Hours
+from clinic.registry.types import Types
 from clinic.settings import BadSetting, Settings
 from clinic.web import docs, health
 from clinic.web.endpoints import Endpoint, routes
 
 ENDPOINTS: tuple[Endpoint[Any], ...] = (
     *appointments.ENDPOINTS,
+    *registry.ENDPOINTS,
+    *schedule.ENDPOINTS,
     *analytics.ENDPOINTS,
     *health.ENDPOINTS,
     *docs.ENDPOINTS,
@@ -91,6 +100,27 @@ class Parts:
         return Memory(self.database, closed=self.settings.registry == "closed")
 
     @cached_property
+    def registry(self) -> Registry:
+        """What can be done with offices and doctors."""
+        return Registry(self.database, self.memory, self.registry_book)
+
+    @cached_property
+    def registry_book(self) -> RegistryBook:
+        """What the registry has to ask of the book."""
+        return RegistryBook(self.outbox, self.settings.zone)
+
+    @cached_property
+    def scheduling(self) -> Scheduling:
+        """Weekly hours, closures, openings and appointment types."""
+        return Scheduling(
+            Schedule(self.database, self.memory, self.registry_book),
+            Types(self.database, self.memory),
+            self.registry,
+            self.memory,
+            self.settings.zone,
+        )
+
+    @cached_property
     def hours(self) -> Hours:
         """When the clinic is open on days for which no hours are set."""
         return Hours(*self.settings.hours)
@@ -113,6 +143,8 @@ class Parts:
         """The routes of the HTTP API and of its description."""
         return [
             *routes(appointments.ENDPOINTS, self.desk),
+            *routes(registry.ENDPOINTS, self.registry),
+            *routes(schedule.ENDPOINTS, self.scheduling),
             *routes(analytics.ENDPOINTS, analytics.Analytics(self.database, self.hours.minutes)),
             *routes(docs.ENDPOINTS, docs.Documents(__version__, ENDPOINTS)),
         ]

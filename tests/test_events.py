@@ -17,6 +17,7 @@ FACTS = AppointmentFacts(
     appointment_id=1,
     version=1,
     status="booked",
+    office_id=7,
     office_number="221B",
     doctor_name=None,
     date_time=datetime.datetime(2025, 12, 1, 15, 30),
@@ -47,8 +48,11 @@ def test_the_form_is_cloudevents() -> None:
             "appointment_id": 1,
             "version": 1,
             "status": "booked",
+            "office_id": 7,
             "office_number": "221B",
+            "doctor_id": None,
             "doctor_name": None,
+            "appointment_type": None,
             "date_time": "2025-12-01T15:30:00",
             "time_zone": "Europe/Moscow",
             "duration_minutes": 15,
@@ -76,6 +80,14 @@ def test_what_is_read_is_what_was_told_whatever_the_names(office: str, doctor: s
     assert read(event.message()) == event
 
 
+def test_what_an_older_clinic_told_without_ids_is_read() -> None:
+    body = json.loads(EVENT.message().body)
+    for name in ("office_id", "doctor_id", "appointment_type"):
+        del body["data"][name]
+    read_again = read(Message("", "", "", json.dumps(body)))
+    assert read_again == replace(EVENT, data=replace(FACTS, office_id=None))
+
+
 def test_what_a_newer_clinic_adds_is_passed_over() -> None:
     body = json.loads(EVENT.message().body)
     body["traceparent"] = "00-1-1-00"
@@ -96,6 +108,10 @@ def test_what_a_newer_clinic_adds_is_passed_over() -> None:
         {"data": TOLD["data"] | {"time_zone": "Europe/Moskow"}},
         {"data": TOLD["data"] | {"appointment_id": "1"}},
         {"data": TOLD["data"] | {"appointment_id": 10**30}},
+        {"data": TOLD["data"] | {"office_id": "7"}},
+        {"data": TOLD["data"] | {"office_id": 0}},
+        {"data": TOLD["data"] | {"doctor_id": 10**30}},
+        {"data": TOLD["data"] | {"appointment_type": ""}},
     ],
 )
 def test_what_is_no_event_of_ours_is_unreadable(change: dict[str, Any]) -> None:

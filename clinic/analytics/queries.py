@@ -123,14 +123,26 @@ async def select_booked_per_day(connection: Connection, days: Days) -> list[Row]
     )
 
 
+# What an office or a doctor of a recorded event is now, and is called: one that was merged into
+# another is that other, and one that the registry does not know keeps the name that the event told.
+_NAMED = """
+    named as (
+        select one.id, coalesce(other.id, one.id) as is_now, coalesce(other.name, one.name) as name
+        from resource as one left join resource as other on other.id = one.merged_into
+    )
+"""
+
+
 async def select_booked_per_office(connection: Connection, days: Days) -> list[Row]:
-    """Return ``office_number`` and ``booked`` for each office that has any, in order."""
+    """Return ``office_number`` and ``booked`` for each office that has any, in order of names."""
     return await connection.fetch_all(
-        """
-        select office_number, count(*) as booked from recorded
+        f"""
+        with {_NAMED}
+        select coalesce(named.name, office_number) as office_number, count(*) as booked
+        from recorded left join named on named.id = office_id
         where type = 'appointment.booked' and day between :first and :last
-        group by office_number order by office_number
-        """,
+        group by named.is_now, coalesce(named.name, recorded.office_number) order by 1
+        """,  # noqa: S608 - our own words only
         _range(days),
     )
 
@@ -199,11 +211,13 @@ async def select_occupied_per_office(connection: Connection, days: Days) -> list
     """
     return await connection.fetch_all(
         f"""
-        select office_number, sum(duration_minutes) as minutes, count(distinct day) as days
-        from recorded
+        with {_NAMED}
+        select coalesce(named.name, office_number) as office_number,
+            sum(duration_minutes) as minutes, count(distinct day) as days
+        from recorded left join named on named.id = office_id
         where day between :first and :last and status not in ('cancelled', 'no_show')
             and {_LATEST}
-        group by office_number order by office_number
+        group by named.is_now, coalesce(named.name, recorded.office_number) order by 1
         """,  # noqa: S608 - our own words only
         _range(days),
     )
@@ -213,11 +227,13 @@ async def select_occupied_per_doctor(connection: Connection, days: Days) -> list
     """Return ``doctor_name``, ``minutes`` and ``days``, as ``select_occupied_per_office`` does."""
     return await connection.fetch_all(
         f"""
-        select doctor_name, sum(duration_minutes) as minutes, count(distinct day) as days
-        from recorded
+        with {_NAMED}
+        select coalesce(named.name, doctor_name) as doctor_name,
+            sum(duration_minutes) as minutes, count(distinct day) as days
+        from recorded left join named on named.id = doctor_id
         where day between :first and :last and status not in ('cancelled', 'no_show')
             and doctor_name is not null and {_LATEST}
-        group by doctor_name order by doctor_name
+        group by named.is_now, coalesce(named.name, recorded.doctor_name) order by 1
         """,  # noqa: S608 - our own words only
         _range(days),
     )

@@ -29,7 +29,8 @@ async def report(database: Database, days: Days, opening_minutes: int) -> dict[s
     What happened (``totals``, ``booked_per_...``, lead time) counts on the day for which the
     appointment stood in the book right after; how appointments stand (``appointments``, rates,
     utilisation) on the day for which they stand there now. Days are those of the clinic's clocks;
-    days, offices, doctors and hours without any are left out.
+    days, offices, doctors and hours without any are left out. Offices and doctors have the names
+    that they have now.
 
     ``opening_minutes`` is how long the clinic is open on a day.
     """
@@ -46,6 +47,7 @@ async def report(database: Database, days: Days, opening_minutes: int) -> dict[s
     counted |= {TOTALS[row["type"]]: row["events"] for row in totals if row["type"] in TOTALS}
     stand = dict.fromkeys(get_args(Status), 0)
     stand |= {row["status"]: row["appointments"] for row in standing}
+    came = stand["arrived"] + stand["in_room"] + stand["done"]
     return {
         "from": None if days.first == FIRST_DAY else days.first.isoformat(),
         "to": None if days.last == LAST_DAY else days.last.isoformat(),
@@ -67,9 +69,7 @@ async def report(database: Database, days: Days, opening_minutes: int) -> dict[s
         "lead_time_minutes": {"median": lead["median"], "p90": lead["p90"]},
         "appointments": stand,
         # Of those whose patients were to have come by now.
-        "no_show_rate": share(
-            stand["no_show"], stand["no_show"] + stand["arrived"] + stand["done"]
-        ),
+        "no_show_rate": share(stand["no_show"], stand["no_show"] + came),
         "cancellation_rate": share(stand["cancelled"], sum(stand.values())),
         "utilisation_per_office": [
             {"office_number": row["office_number"], **utilisation(row, opening_minutes)}

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict
 
 from clinic.appointments.appointment import EXAMPLE, Appointment, Occupancy
 from clinic.appointments.conflicts import Limits, select_conflicts
-from clinic.appointments.wall_clock import LAST_YEAR, end_of, exists, start_before
 from clinic.database import Database, ExpensiveReads, wall_clock_text
 from clinic.events import Id, WallClockTime
 from clinic.registry.names import Name, OfficeNumber
@@ -28,6 +27,7 @@ from clinic.registry.timetable import (
     Timetable,
     common,
 )
+from clinic.registry.wall_clock import LAST_YEAR, end_of, exists, start_before
 from clinic.web.refusals import Refusal
 
 # A refusal offers this many free times ...
@@ -244,8 +244,8 @@ class Availability:
             Crowded: too many ask for taken times.
             DatabaseUnavailable: the database cannot do it now.
         """
-        asked = wanted.occupancy, wanted.date_time, length, 0 if new else wanted.id
-        return await self._reads.read(asked, partial(self._look, *asked, timetable))
+        asked = wanted.occupancy, wanted.date_time, length, 0 if new else wanted.id, timetable
+        return await self._reads.read(asked, partial(self._look, *asked))
 
     async def _look(
         self,

@@ -17,7 +17,7 @@ from clinic.appointments.queries import insert_free, lock_resources, request_row
 from clinic.database import Connection, Database, Row, utc_now
 from clinic.messaging.message import Message
 from clinic.messaging.outbox import Outbox
-from clinic.registry.queries import delete_resources, insert_resources, select_version
+from clinic.registry.queries import delete_resources, hold_version, insert_resources
 from clinic.registry.records import NewResource, RegistryChanged
 
 
@@ -37,8 +37,8 @@ class Confirmation:
 class Request:
     """A booking on its way into the book: the appointment, and the event that tells of it.
 
-    It was judged by a ``version`` of the registry. ``new`` are the office and the doctor that are to
-    be registered with it.
+    It was judged by a ``version`` of the registry. ``new`` are the office and the doctor that are
+    to be registered with it.
     """
 
     appointment: Appointment
@@ -115,7 +115,7 @@ async def book_in_transaction(
     async with database.transaction() as connection:
         outcomes = await _answered_before(connection, batch)
         pending = [request for request in batch if request not in outcomes]
-        if await select_version(connection) != batch[0].version:
+        if await hold_version(connection) != batch[0].version:
             raise RegistryChanged
         outcomes |= await _register(connection, pending)
         pending = [request for request in pending if request not in outcomes]

@@ -20,7 +20,7 @@ from clinic.database import Connection, Database, StatementRefused, utc_now
 from clinic.events import EventType, Status, tell
 from clinic.messaging.outbox import Outbox
 from clinic.registry.memory import Memory, Rules
-from clinic.registry.queries import insert_resources, select_version
+from clinic.registry.queries import hold_version, insert_resources
 from clinic.registry.records import AppointmentType, NewResource, RegistryChanged
 from clinic.registry.timetable import Closed
 
@@ -56,9 +56,9 @@ class Change:
     """What is to become of an appointment.
 
     ``fields`` are new values of ``patient_name``, ``patient_phone``, ``note``, ``office_number``,
-    ``doctor_name``, ``appointment_type``, ``date_time`` and ``duration_minutes``; those that are not
-    in it stay as they are, and so does a ``status`` of None. ``override_reason`` says why to move it
-    over others, or while something is closed, on purpose.
+    ``doctor_name``, ``appointment_type``, ``date_time`` and ``duration_minutes``; those that are
+    not in it stay as they are, and so does a ``status`` of None. ``override_reason`` says why to
+    move it over others, or while something is closed, on purpose.
     """
 
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Conflicting(Exception):
 
 
 async def understand(wanted: Change, memory: Memory, rules: Rules) -> Meant:
-    """Return what the names in a change stand for, by one version of the registry.
+    """Return what the names in a change stand for.
 
     Raises:
         NotInUse, NotRegistered, WrongFields: see ``placing.place``.
@@ -161,7 +161,7 @@ async def _check(
     connection: Connection, current: Appointment, target: Appointment, meant: Meant, length: Length
 ) -> None:
     """Check all but the overlaps, and have those who want the same wait; register what is new."""
-    if await select_version(connection) != meant.rules.version:
+    if await hold_version(connection) != meant.rules.version:
         raise RegistryChanged
     if found := closed(target, meant.rules.timetable):
         raise Conflicting(target, length, found)

@@ -1,7 +1,8 @@
 """The desk: all that can be done with appointments, for HTTP, pages and commands alike."""
 
+import datetime
 import zoneinfo
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from functools import partial
 
 from clinic.appointments.appointment import Appointment, NewAppointment, NoSuchAppointment
@@ -15,25 +16,38 @@ from clinic.appointments.changing import (
     understand,
 )
 from clinic.appointments.feed import feed
+from clinic.appointments.free_time import DAY, Finder, FreeTime, Wanted
 from clinic.appointments.idempotency import IdempotencyKey
-from clinic.appointments.listing import Sought, all_records, pieces, select_sought
+from clinic.appointments.listing import Sought, all_records, midnight, pieces, select_sought
 from clinic.appointments.numbers import Numbers
-from clinic.appointments.placing import Placed, closed, place
+from clinic.appointments.placing import (
+    Placed,
+    check_offered,
+    closed,
+    find_type,
+    length_of,
+    place,
+)
 from clinic.appointments.queries import phone_key, select_appointment, select_same
-from clinic.appointments.search import FeedSearch, Search
+from clinic.appointments.search import MOST_DAYS, FeedSearch, FreeTimeSearch, Search
 from clinic.appointments.writer import Writer
 from clinic.database import Database, ExpensiveReads, LostRace, again_if_lost, utc_now
 from clinic.events import BOOKED, subject_of, tell
 from clinic.messaging.outbox import Outbox
 from clinic.registry.memory import Memory, Rules
 from clinic.registry.names import name_key, patient_key, words_of
-from clinic.registry.records import Kind, RegistryChanged
-from clinic.registry.timetable import Hours, Place
+from clinic.registry.queries import select_resources
+from clinic.registry.records import Kind, NotInUse, NotRegistered, RegistryChanged, Resource
+from clinic.registry.timetable import MINUTE, Hours, Place, Span
+from clinic.web.refusals import WrongFields
 
 # Rounds after which a booking is given up whose conflicts each time vanish before they are found.
 MOST_ROUNDS = 10
 # Lists, tables and calendars that are read from the database at a time; one list reads two pieces.
 PLACES = 2
+# Free times, and the days on which they are looked for, where a client does not say.
+FREE_TIMES = 10
+USUAL_DAYS = 28
 
 
 class Desk:
@@ -62,6 +76,7 @@ class Desk:
         self._availability = Availability(database, zone, usual)
         self._numbers = Numbers(database)
         self._reads = ExpensiveReads(PLACES)
+        self._free_reads = ExpensiveReads(PLACES)
 
     async def book(self, wanted: NewAppointment, key: IdempotencyKey | None = None) -> Confirmation:
         """Write an appointment into the book, and its event into the log: both or neither.
@@ -87,31 +102,47 @@ class Desk:
         for _ in range(MOST_ROUNDS):
             rules = await self._memory.rules()
             try:
-                async with self._memory.judging(rules):
-                    placed = await place(wanted, self._memory, rules, self._appointment_minutes)
-                request = self._request(number, wanted, placed, key, rules)
-                found_closed = closed(request.appointment, rules.timetable)
-                if not found_closed:
-                    return await self.writer.write(request)
-                await self._memory.confirm(rules)
+                return await self._book(number, wanted, key, rules)
             except RegistryChanged:
                 self._memory.forget(rules.version)
-                continue
+            except NotFree:
+                pass  # the conflicts have vanished, or the writer has to find the same for its key
+            except (ClosedThen, NotInUse, NotRegistered, WrongFields):
+                # Of a taken time the statement that did not write it has looked at the version.
+                if await self._memory.is_current(rules):
+                    raise
+        raise LostRace("the conflicts of a booking vanished each time before they were found")
+
+    async def _book(
+        self, number: int, wanted: NewAppointment, key: IdempotencyKey | None, rules: Rules
+    ) -> Confirmation:
+        """Book by a version of the registry.
+
+        Raises:
+            RegistryChanged: it has another version now.
+            NotFree: the time was taken and is free again, or the very same stands in the book and
+                was sent with a key: try again.
+        """
+        placed = await place(wanted, self._memory, rules, self._appointment_minutes)
+        request = self._request(number, wanted, placed, key, rules)
+        found_closed = closed(request.appointment, rules.timetable)
+        if not found_closed:
+            try:
+                return await self.writer.write(request)
             except NotFree:
                 pass
-            found = await self._availability.conflicts(
-                request.appointment, placed.length, rules.timetable, new=True
-            )
-            # Looked up here and not by the writer, so that nobody else waits for it.
-            same = await self._standing(request, found.appointments)
-            if same is not None and (found_closed or key is None):
-                return await self._confirm(same, key)
-            if found_closed:
-                raise ClosedThen(found_closed, found.free_times)
-            # With a key the writer has to find it, for the key to be kept.
-            if same is None and found.appointments:
-                raise TimeTaken(found.appointments, found.free_times)
-        raise LostRace("the conflicts of a booking vanished each time before they were found")
+        found = await self._availability.conflicts(
+            request.appointment, placed.length, rules.timetable, new=True
+        )
+        # Looked up here and not by the writer, so that nobody else waits for it.
+        same = await self._standing(request, found.appointments)
+        if same is not None and (found_closed or key is None):
+            return await self._confirm(same, key)
+        if found_closed:
+            raise ClosedThen(found_closed, found.free_times)
+        if same is None and found.appointments:
+            raise TimeTaken(found.appointments, found.free_times)
+        raise NotFree
 
     async def _confirm(self, same: int, key: IdempotencyKey | None) -> Confirmation:
         """Confirm an appointment that stands in the book already, and keep the key, if any."""
@@ -182,22 +213,24 @@ class Desk:
         for _ in range(MOST_ROUNDS):
             rules = await self._memory.rules()
             try:
-                async with self._memory.judging(rules):
-                    meant = await understand(wanted, self._memory, rules)
-                    return await again_if_lost(
-                        partial(
-                            change_appointment,
-                            self._database,
-                            self._outbox,
-                            self.zone,
-                            appointment_id=appointment_id,
-                            wanted=wanted,
-                            meant=meant,
-                            precondition=precondition,
-                        )
+                meant = await understand(wanted, self._memory, rules)
+                return await again_if_lost(
+                    partial(
+                        change_appointment,
+                        self._database,
+                        self._outbox,
+                        self.zone,
+                        appointment_id=appointment_id,
+                        wanted=wanted,
+                        meant=meant,
+                        precondition=precondition,
                     )
+                )
             except RegistryChanged:
                 self._memory.forget(rules.version)
+            except (NotInUse, NotRegistered, WrongFields):
+                if await self._memory.is_current(rules):
+                    raise
             except Conflicting as error:
                 found = await self._availability.conflicts(
                     error.target, error.length, rules.timetable, new=False
@@ -262,6 +295,73 @@ class Desk:
         found = await self._known(wanted.office_number, wanted.doctor_name)
         async for piece in feed(self._database, self._reads, wanted, found, self.zone):
             yield piece
+
+    async def free_times(self, search: FreeTimeSearch) -> list[FreeTime]:
+        """Return the next free times, in order.
+
+        Of any office or doctor that offers the type, unless they are named; with no doctor if none
+        is registered. Times that are past are none.
+
+        Raises:
+            NotRegistered: there is no such office or doctor.
+            NotInUse: the office, the doctor or the type is booked no more.
+            WrongFields: there is no such type, or office or doctor do not offer it.
+            Crowded: too many ask for free times.
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        for _ in range(MOST_ROUNDS):
+            rules = await self._memory.rules()
+            finder = Finder(self._database, rules, self.zone, self._availability.usual)
+            try:
+                wanted = await self._free_wanted(search, rules)
+                return await self._free_reads.read(
+                    object(), partial(finder.find, wanted, search.limit or FREE_TIMES)
+                )
+            except RegistryChanged:
+                self._memory.forget(rules.version)
+            except (NotInUse, NotRegistered, WrongFields):
+                if await self._memory.is_current(rules):
+                    raise
+        raise LostRace("the registry changed each time before free times were found")
+
+    async def _free_wanted(self, search: FreeTimeSearch, rules: Rules) -> Wanted:
+        kind = find_type(search.appointment_type, rules)
+        offices = await self._candidates(
+            "office", search.office_number, kind.offices if kind else None
+        )
+        doctors = await self._candidates(
+            "doctor", search.doctor_name, kind.doctors if kind else None
+        )
+        for office in offices if search.office_number else ():
+            check_offered(kind, office.id, None)
+        for doctor in doctors if search.doctor_name else ():
+            check_offered(kind, offices[0].id if offices else 0, doctor.id)
+        now = utc_now().astimezone(self.zone).replace(tzinfo=None, microsecond=0)
+        begins = now + MINUTE - datetime.timedelta(seconds=now.second)
+        if search.first_day is not None:
+            begins = max(begins, midnight(search.first_day))
+        ends = begins + datetime.timedelta(days=USUAL_DAYS)
+        if search.last_day is not None:
+            ends = midnight(search.last_day) + DAY
+        elif search.first_day is not None:
+            ends = midnight(search.first_day) + datetime.timedelta(days=USUAL_DAYS)
+        ends = min(ends, begins + datetime.timedelta(days=MOST_DAYS))
+        length = length_of(kind, search.duration_minutes, self._appointment_minutes)
+        return Wanted(offices, doctors, length, Span(begins, ends), search.step_minutes)
+
+    async def _candidates(
+        self, kind: Kind, name: str | None, offering: Collection[int] | None
+    ) -> list[Resource]:
+        """Return the offices or doctors that would do."""
+        if name is None:
+            every = await select_resources(self._database, kind)
+            return [one for one in every if one.active and (offering is None or one.id in offering)]
+        found = await self._memory.find(kind, name)
+        if found is None:
+            raise NotRegistered(kind, await self._memory.nearest(kind, name))
+        if not found.active:
+            raise NotInUse(kind)
+        return [found]
 
     async def _sought(self, search: Search) -> Sought | None:
         """Return what the names in a search stand for; None if one of them stands for nothing."""

@@ -17,7 +17,7 @@ from clinic.appointments.feed import END, beginning, entry, utc
 from clinic.appointments.handlers import CALENDAR, CHANGE_TYPES, CSV
 from clinic.appointments.idempotency import FORM, KEPT, BadKey, KeyReused
 from clinic.appointments.requests import Booking, Change, Minutes
-from clinic.appointments.search import FeedSearch, Search, cursor
+from clinic.appointments.search import FeedSearch, FreeTimeSearch, Search, cursor
 from clinic.appointments.spreadsheet import as_csv
 from clinic.events import Event, Id, Status, WallClockTime, tell
 from clinic.registry.names import Name, Note, OfficeNumber, Phone, Reason, TypeName
@@ -49,6 +49,15 @@ class AppointmentRecord(BaseModel):
     patient_phone: Phone | None
     note: Note | None
     override_reason: Reason | None
+
+
+class FreeTimeRecord(BaseModel):
+    """A time at which an appointment fits, and with whom."""
+
+    date_time: WallClockTime
+    end_time: WallClockTime
+    office_number: OfficeNumber
+    doctor_name: Name | None
 
 
 class Confirmation(BaseModel):
@@ -84,6 +93,12 @@ HAPPENED = replace(
     tell("appointment.booked", EXAMPLE.facts(MOSCOW.key), BOOKED_AT),
     id="8e03978e-40d5-43e8-bc93-6894a57f9324",
 )
+FREE_TIME = {
+    "date_time": "2027-12-01T15:45:00",
+    "end_time": "2027-12-01T16:15:00",
+    "office_number": "221B",
+    "doctor_name": None,
+}
 NEXT = f"/appointment?office_number=221B&limit=1&after={cursor(EXAMPLE.date_time, EXAMPLE.id)}"
 FEED = (
     beginning(FeedSearch(office_number="221B"), MOSCOW)
@@ -222,6 +237,28 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
             )
         ],
         refusals=[NotNow],
+    ),
+    Endpoint(
+        method="GET",
+        path="/free-time",
+        handler=handlers.free_times,
+        expensive=True,
+        name="free_times",
+        group="Appointments",
+        summary="List free times",
+        text="The earliest first, each with an office and a doctor: those that are named, or any "
+        "that offer the type. Without to, on 28 days; on at most 92. Within the hours, outside of "
+        "closures, with room for the buffers of the type. As early as possible, or with "
+        "step_minutes all that are so many minutes apart, counted from midnight.",
+        query=FreeTimeSearch,
+        queries=[{"office_number": "221B", "duration_minutes": "30"}],
+        answers=[
+            Answer(
+                text="The free times.",
+                contents={JSON: Content(FreeTimeRecord, {"times": [FREE_TIME]}, many=True)},
+            )
+        ],
+        refusals=[NotRegistered, NotInUse, NotNow],
     ),
     Endpoint(
         method="GET",

@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator
 from clinic.appointments.appointment import Appointment
 from clinic.appointments.listing import Sought, pieces
 from clinic.appointments.search import FeedSearch
-from clinic.appointments.wall_clock import moment
 from clinic.database import Database, ExpensiveReads, utc_now
 from clinic.registry.timetable import Place
+from clinic.registry.wall_clock import moment
 
 # The days before and after today that a feed has unless a client says otherwise.
 PAST, FUTURE = 31, 366

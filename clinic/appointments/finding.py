@@ -1,4 +1,4 @@
-"""Find appointments by the beginnings of the words of a patient's name, or by the end of a phone number.
+"""Find a patient's appointments: by beginnings of words of the name, by the end of the phone.
 
 A common beginning is found soon in the order of time, and a rare one by its index. Which one it is
 nobody knows before: so the first appointments in time are looked through, and if these are not
@@ -28,14 +28,16 @@ class Patient:
 
 
 # The words of a name as the index has them, with a blank before each.
-_WORDS = "(' ' || replace(patient_key, '-', ' '))"
 MATCHES = Sql(
-    sqlite=f"""
-        not exists (select 1 from json_each(:words) where instr({_WORDS}, ' ' || value) = 0)
+    sqlite="""
+        not exists (
+            select 1 from json_each(:words)
+            where instr(' ' || replace(patient_key, '-', ' '), ' ' || value) = 0
+        )
         and (:phone_from is null or (phone_key >= :phone_from and phone_key < :phone_until))
     """,
-    postgresql=f"""
-        {_WORDS} like all (array(
+    postgresql="""
+        ' ' || replace(patient_key, '-', ' ') like all (array(
             select json_array_elements_text(cast(:patterns as json))
         ))
         and (
@@ -66,7 +68,7 @@ BY_WORDS = Sql(
 async def select_of_patient(
     connection: Connection, patient: Patient, where: str, given: Mapping[str, object], limit: int
 ) -> list[Appointment]:
-    """Return the first of a patient's appointments that meet conditions, in order of time and id."""
+    """Return the first of a patient's appointments that meet conditions, in order of time."""
     dialect = connection.dialect
     (matches,) = MATCHES.on(dialect)
     values = {**given, **_values(patient), "limit": limit}
@@ -78,7 +80,7 @@ async def select_of_patient(
         ),
         found as (select id from near where {matches} order by date_time, id limit :limit)
         {SELECT} join found on found.id = appointment.id order by date_time, appointment.id
-        """,
+        """,  # noqa: S608 - our own words only
         values | {"scanned": MOST_SCANNED},
     )
     if len(rows) < limit:

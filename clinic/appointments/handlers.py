@@ -14,8 +14,9 @@ from clinic.appointments.appointment import Appointment, NoSuchAppointment
 from clinic.appointments.desk import Desk
 from clinic.appointments.idempotency import IdempotencyKey
 from clinic.appointments.requests import Booking, Change
-from clinic.appointments.search import FeedSearch, Search, cursor
+from clinic.appointments.search import FeedSearch, FreeTimeSearch, Search, cursor
 from clinic.appointments.spreadsheet import as_csv
+from clinic.database import wall_clock_text
 from clinic.web.conditions import entity_tag, is_known, may_change
 from clinic.web.headers import header, preferred
 from clinic.web.reading import JSON, read_json_object
@@ -101,6 +102,21 @@ async def page(
 async def calendar(desk: Desk, request: Request) -> Response:
     """Return the calendar feed of an office or a doctor."""
     return await stream(desk.calendar(FeedSearch.of(request)), CALENDAR)
+
+
+async def free_times(desk: Desk, request: Request) -> Response:
+    """List the next free times."""
+    found = await desk.free_times(FreeTimeSearch.of(request))
+    records = [
+        {
+            "date_time": wall_clock_text(one.date_time),
+            "end_time": wall_clock_text(one.end_time),
+            "office_number": one.office_number,
+            "doctor_name": one.doctor_name,
+        }
+        for one in found
+    ]
+    return Response(to_json(records), media_type=JSON)
 
 
 async def as_list(found: AsyncIterator[Sequence[Appointment]]) -> AsyncIterator[str]:

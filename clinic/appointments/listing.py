@@ -98,8 +98,8 @@ SELECT_LAST_OF_PIECE = """
 class Sought:
     """What is looked for, by ids and keys; None matches everything.
 
-    ``words`` are beginnings of words of the patient's name, and ``phone_end`` the last digits of the
-    phone number from the last on; what is looked for has all of them.
+    ``words`` are beginnings of words of the patient's name, and ``phone_end`` the last digits of
+    the phone number from the last on; what is looked for has all of them.
     """
 
     first_day: datetime.date | None = None

@@ -21,9 +21,9 @@ from pydantic_core import PydanticCustomError
 
 from clinic.appointments import changing
 from clinic.appointments.appointment import LONGEST, NewAppointment
-from clinic.appointments.wall_clock import WallClock
 from clinic.events import Status
 from clinic.registry.names import Name, Note, OfficeNumber, Phone, Reason, TypeName
+from clinic.registry.wall_clock import WallClock
 from clinic.web.reading import read_fields
 from clinic.web.refusals import wrong_fields
 

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from clinic.appointments.appointment import LONGEST
 from clinic.database import wall_clock_text
 from clinic.events import Status
 from clinic.registry.names import Name, OfficeNumber, Phone, TypeName
@@ -14,6 +15,9 @@ from clinic.web.reading import DayRange
 
 LARGEST_PAGE = 500
 LEAST_DIGITS = 3
+# Free times are looked for on so many days: clinics plan no further.
+MOST_DAYS = 92
+MOST_MINUTES = LONGEST // datetime.timedelta(minutes=1)
 # As ``cursor`` writes it and no other way: of what datetime reads besides, it reads more from one
 # Python to the next, and databases do not agree about an offset.
 CURSOR = re.compile(
@@ -107,4 +111,48 @@ class FeedSearch(DayRange):
     def _names_one(self) -> Self:
         if self.office_number is None and self.doctor_name is None:
             raise PydanticCustomError("whose", "must name an office_number or a doctor_name")
+        return self
+
+
+def number_between(least: int, most: int, unit: str) -> BeforeValidator:
+    """Return what reads a whole number from a query."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if re.fullmatch("[0-9]{1,6}", value) and least <= int(value) <= most:
+            return int(value)
+        raise PydanticCustomError(
+            "number",
+            "must be a number of {unit} from {least} to {most}",
+            {"unit": unit, "least": least, "most": most},
+        )
+
+    return BeforeValidator(read)
+
+
+DayMinutes = Annotated[
+    int,
+    number_between(1, MOST_MINUTES, "minutes"),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_MINUTES}),
+]
+
+
+class FreeTimeSearch(DayRange):
+    """Which free times a client wants: with whom, for how long, on which days."""
+
+    office_number: OfficeNumber | None = None
+    doctor_name: Name | None = None
+    appointment_type: TypeName | None = None
+    duration_minutes: DayMinutes | None = None
+    step_minutes: DayMinutes | None = None
+    limit: PageSize | None = None
+
+    @model_validator(mode="after")
+    def _is_not_too_long(self) -> Self:
+        first, last = self.first_day, self.last_day
+        if first is not None and last is not None and (last - first).days >= MOST_DAYS:
+            raise PydanticCustomError(
+                "days", "must ask for at most {most} days", {"most": MOST_DAYS}
+            )
         return self

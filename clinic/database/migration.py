@@ -41,7 +41,8 @@ DELETE_APPLIED = "delete from _yoyo_migration"
 
 # The schema once was many migrations, STEPS, and now is one, WHOLE. A database that has all of
 # STEPS is taken over: it gets the migrations of the folder BEFORE that it lacks, and then has the
-# same schema as WHOLE. A database that has an EARLIER whole has all steps up to the one that is named.
+# same schema as WHOLE. A database that has an EARLIER whole has all steps up to the one that is
+# named.
 WHOLE = "0002.clinic"
 EARLIER = {"0001.clinic": "0013.conflicts"}
 STEPS = frozenset(

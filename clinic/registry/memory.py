@@ -1,14 +1,13 @@
-"""What a process knows of the registry, so that a booking asks the database nothing more than before.
+"""What a process remembers of the registry, so that most bookings need not ask for it.
 
-It is right as of a version. Whoever writes by it has the statement that writes look at the version, and
-judges anew if it is another one by then: so a closure, a rename or a merge counts for every booking from
-the moment it is committed, in every process, and nobody has to be told.
+It is right as of a version. A statement that books by it looks at the version, and does nothing if
+it is another one by then: the booking is judged anew. So a closure, a rename or a merge counts for
+every booking from the moment it is committed, in every process, and no process has to be told.
 """
 
 import asyncio
-import contextlib
 import difflib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from clinic.database import Database
@@ -18,7 +17,7 @@ from clinic.registry.queries import (
     select_by_keys,
     select_resources,
     select_rules,
-    select_version_now,
+    select_version,
 )
 from clinic.registry.records import (
     AppointmentType,
@@ -26,14 +25,10 @@ from clinic.registry.records import (
     NewResource,
     NotInUse,
     NotRegistered,
-    RegistryChanged,
     Resource,
 )
 from clinic.registry.timetable import Timetable
-from clinic.web.refusals import WrongFields
 
-# Refusals for what is known of the registry, which may not be so any more.
-BY_REGISTRY = (NotInUse, NotRegistered, WrongFields)
 # So many names are remembered; who uses more asks the database for each.
 MOST_NAMES = 20_000
 NEAREST = 3
@@ -41,7 +36,7 @@ NEAREST = 3
 
 @dataclass(frozen=True)
 class Rules:
-    """The registry as of a version, but for names: when who is open, and the types by their keys."""
+    """The registry as of a version, without names: who is open when, and the types by key."""
 
     version: int
     timetable: Timetable
@@ -75,50 +70,34 @@ class Memory:
                     self._rules = Rules(version, Timetable(weeks, exceptions), types)
         return self._rules
 
-    async def current(self) -> Rules:
-        """Return what is known, read again from the database if it is of another version now.
+    def forget(self, version: int | None = None) -> None:
+        """Let the registry be read again, unless what is known is of another version already."""
+        if self._rules is not None and version in (None, self._rules.version):
+            self._rules = None
 
-        For what is looked for: no statement that writes looks at the version then.
+    async def current(self) -> Rules:
+        """Return what is known, read again if the registry has another version now.
+
+        For what is looked for, of which no statement that writes looks at the version.
 
         Raises:
             DatabaseUnavailable: the database cannot do it now.
         """
         rules = await self.rules()
-        try:
-            await self.confirm(rules)
-        except RegistryChanged:
+        return rules if await self.is_current(rules) else await self.rules()
+
+    async def is_current(self, rules: Rules) -> bool:
+        """Tell whether the registry still has this version; if not, forget it.
+
+        Nothing is refused by what is remembered unless it is.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        current = await select_version(self.database) == rules.version
+        if not current:
             self.forget(rules.version)
-            rules = await self.rules()
-        return rules
-
-    async def confirm(self, rules: Rules) -> None:
-        """Check that the registry is as it is known, before somebody is refused for it.
-
-        Raises:
-            RegistryChanged: it has another version now.
-            DatabaseUnavailable: the database cannot do it now.
-        """
-        if await select_version_now(self.database) != rules.version:
-            raise RegistryChanged
-
-    @contextlib.asynccontextmanager
-    async def judging(self, rules: Rules) -> AsyncIterator[None]:
-        """Confirm what is known before a refusal by it leaves the body.
-
-        Raises:
-            RegistryChanged: it has another version now.
-            DatabaseUnavailable: the database cannot do it now.
-        """
-        try:
-            yield
-        except BY_REGISTRY:
-            await self.confirm(rules)
-            raise
-
-    def forget(self, version: int) -> None:
-        """Let a version be read again from the database, unless it is another one already."""
-        if self._rules is not None and self._rules.version == version:
-            self._rules = None
+        return current
 
     async def find(self, kind: Kind, name: str) -> Resource | None:
         """Return the office or doctor of a name, or None if there is none.
@@ -152,11 +131,12 @@ class Memory:
                 raise NotInUse(kind)
             return found
         if self.closed:
-            raise NotRegistered(kind, await self._nearest(kind, name))
+            raise NotRegistered(kind, await self.nearest(kind, name))
         number = await draw_resource_id(self.database)
         return NewResource(number, kind, name, name_key(name))
 
-    async def _nearest(self, kind: Kind, name: str) -> list[str]:
+    async def nearest(self, kind: Kind, name: str) -> list[str]:
+        """Return the registered names that are most like one that is not."""
         known = await select_resources(self.database, kind)
         keys = {name_key(one.name): one.name for one in known if one.active}
         close = difflib.get_close_matches(name_key(name), keys, NEAREST, cutoff=0.5)

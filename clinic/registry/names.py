@@ -167,10 +167,11 @@ NUMBER_SIGN = "\N{NUMERO SIGN}"
 def name_key(name: str) -> str:
     """Return the key by which an office or a doctor is known: one for all ways of writing the name.
 
-    Besides what ``patient_key`` leaves out it is blanks and punctuation (the Unicode categories Z and
-    P), of which № is one, as # is: both say "number". ``221B`` is ``221 b``, ``№ 221-B`` and ``221В``
-    with a Cyrillic В; ``Dr. Watson`` is ``dr watson``. Between two digits they part numbers, and one
-    mark stays: ``1.2`` is ``1-2`` and not ``12``. A name of nothing else is its own key.
+    Besides what ``patient_key`` leaves out it is blanks and punctuation (the Unicode categories Z
+    and P), of which № is one, as # is: both say "number". ``221B`` is ``221 b``, ``№ 221-B`` and
+    ``221В`` with a Cyrillic В; ``Dr. Watson`` is ``dr watson``. Between two digits they part
+    numbers, and one mark stays: ``1.2`` is ``1-2`` and not ``12``. A name of nothing else is its
+    own key.
     """
     plain = _folded(name.replace(NUMBER_SIGN, " "))
     key = _bare(plain)

@@ -11,8 +11,8 @@ from clinic.registry.timetable import Exceptional, Hours, Place, Week
 
 Reads = Connection | Database
 
-# All that says when something is open, and which types there are, as of one version. Each is one JSON
-# text, for rows take several times as long.
+# All that says when something is open, and which types there are, as of one version. Each is one
+# JSON text, for rows take several times as long.
 SELECT_RULES = Sql(
     sqlite="""
         select version, (
@@ -204,7 +204,8 @@ async def draw_resource_id(database: Database) -> int:
     return int(row["id"])
 
 
-# Registers what nobody has registered meanwhile: of two at once PostgreSQL has one wait for the other.
+# Registers what nobody has registered meanwhile: of two at once PostgreSQL has one wait for the
+# other.
 INSERT_RESOURCES = Sql(
     sqlite=(
         """
@@ -272,27 +273,27 @@ async def delete_resources(connection: Connection, ids: Sequence[int]) -> None:
     await connection.execute(DELETE_RESOURCES, {"ids": list(ids)})
 
 
-# Nobody changes the registry until the transaction ends.
-SELECT_VERSION = Sql(
-    sqlite="select version from registry",
-    postgresql="select version from registry for share",
-)
+SELECT_VERSION = "select version from registry"
 
 
-async def select_version(connection: Connection) -> int:
-    """Return the version of the registry, which stays so until the transaction ends."""
-    (row,) = await connection.fetch_all(SELECT_VERSION)
+async def select_version(database: Database) -> int:
+    """Return the version of the registry."""
+    (row,) = await database.look(SELECT_VERSION)
     return int(row["version"])
 
 
-async def select_version_now(database: Database) -> int:
-    """Return the version of the registry, which may be another one a moment later."""
-    (row,) = await database.look("select version from registry")
+# Nobody changes the registry until the transaction ends.
+HOLD_VERSION = Sql(sqlite=SELECT_VERSION, postgresql=SELECT_VERSION + " for share")
+
+
+async def hold_version(connection: Connection) -> int:
+    """Return the version of the registry, which stays so until the transaction ends."""
+    (row,) = await connection.fetch_all(HOLD_VERSION)
     return int(row["version"])
 
 
 async def begin_change(connection: Connection) -> None:
-    """Make it a version more. Those who book in these moments have booked, or wait and judge anew."""
+    """Raise the version. Bookings that are being written are done first; others judge anew."""
     await connection.execute("update registry set version = version + 1")
 
 
@@ -340,6 +341,23 @@ async def move_keys(connection: Connection, resource_id: int, into: int) -> None
     )
 
 
+SELECT_TYPES = "select id, offices, doctors from appointment_type"
+UPDATE_TYPE_OFFERS = """
+    update appointment_type set offices = :offices, doctors = :doctors where id = :id
+"""
+
+
+async def replace_in_types(connection: Connection, kind: Kind, resource_id: int, into: int) -> None:
+    """Have a resource offer what another has offered so far."""
+    column = "offices" if kind == "office" else "doctors"
+    for row in await connection.fetch_all(SELECT_TYPES):
+        those = _ids(row[column])
+        if those is not None and resource_id in those:
+            changed = sorted(those - {resource_id} | {into})
+            offers = {"offices": row["offices"], "doctors": row["doctors"], column: changed}
+            await connection.execute(UPDATE_TYPE_OFFERS, {"id": row["id"], **offers})
+
+
 async def insert_week(connection: Connection, week: Week) -> int:
     """Keep weekly hours, and return their id."""
     rows = await connection.fetch_all(
@@ -383,3 +401,113 @@ async def insert_exceptional(
         },
     )
     return int(rows[0]["id"]) if rows else None
+
+
+async def select_weeks(target: Reads) -> list[Week]:
+    """Return all weekly hours, in the order in which they were set."""
+    read = target.look if isinstance(target, Database) else target.fetch_all
+    rows = await read(
+        """
+        select id, office_id, doctor_id, valid_from, valid_until, days from weekly_hours
+        order by id
+        """
+    )
+    return [week_of(row) for row in rows]
+
+
+async def update_week(connection: Connection, week: Week) -> None:
+    """Write down until when weekly hours hold."""
+    await connection.execute(
+        "update weekly_hours set valid_until = :valid_until where id = :id",
+        {"id": week.id, "valid_until": week.valid_until},
+    )
+
+
+async def delete_week(connection: Connection, week_id: int) -> bool:
+    """Take weekly hours back; return whether there were any with this id."""
+    rows = await connection.fetch_all(
+        "delete from weekly_hours where id = :id returning id", {"id": week_id}
+    )
+    return bool(rows)
+
+
+async def select_exceptional(target: Reads) -> list[Exceptional]:
+    """Return all closures and openings, in order of time."""
+    read = target.look if isinstance(target, Database) else target.fetch_all
+    rows = await read(
+        """
+        select id, office_id, doctor_id, opens, begins, ends, reason from exceptional_hours
+        order by begins, id
+        """
+    )
+    return [exceptional_of(row) for row in rows]
+
+
+async def delete_exceptional(connection: Connection, number: int, *, opens: bool) -> bool:
+    """Take a closure or an opening back; return whether there was one with this id."""
+    rows = await connection.fetch_all(
+        "delete from exceptional_hours where id = :id and opens = :opens returning id",
+        {"id": number, "opens": opens},
+    )
+    return bool(rows)
+
+
+INSERT_TYPE = """
+    insert into appointment_type (
+        key, name, duration_minutes, buffer_before_minutes, buffer_after_minutes, colour, offices,
+        doctors
+    )
+    values (
+        :key, :name, :duration_minutes, :buffer_before_minutes, :buffer_after_minutes, :colour,
+        :offices, :doctors
+    )
+    on conflict do nothing
+    returning id
+"""
+
+
+async def insert_type(connection: Connection, kind: AppointmentType, key: str) -> int | None:
+    """Keep an appointment type, and return its id; None if another has the key."""
+    rows = await connection.fetch_all(INSERT_TYPE, {"key": key, **_type_values(kind)})
+    return int(rows[0]["id"]) if rows else None
+
+
+UPDATE_TYPE = """
+    update appointment_type
+    set key = :key, name = :name, active = :active, duration_minutes = :duration_minutes,
+        buffer_before_minutes = :buffer_before_minutes,
+        buffer_after_minutes = :buffer_after_minutes, colour = :colour, offices = :offices,
+        doctors = :doctors
+    where id = :id
+"""
+
+
+async def update_type(connection: Connection, kind: AppointmentType, key: str) -> None:
+    """Write down what an appointment type has become."""
+    values = {"id": kind.id, "key": key, "active": kind.active, **_type_values(kind)}
+    await connection.execute(UPDATE_TYPE, values)
+
+
+def _type_values(kind: AppointmentType) -> dict[str, object]:
+    return {
+        "name": kind.name,
+        "duration_minutes": kind.duration_minutes,
+        "buffer_before_minutes": kind.buffer_before_minutes,
+        "buffer_after_minutes": kind.buffer_after_minutes,
+        "colour": kind.colour,
+        "offices": None if kind.offices is None else sorted(kind.offices),
+        "doctors": None if kind.doctors is None else sorted(kind.doctors),
+    }
+
+
+async def select_types(target: Reads) -> dict[str, AppointmentType]:
+    """Return all appointment types by their keys, in order of their names."""
+    read = target.look if isinstance(target, Database) else target.fetch_all
+    rows = await read(
+        """
+        select id, key, name, active, duration_minutes, buffer_before_minutes,
+            buffer_after_minutes, colour, offices, doctors
+        from appointment_type order by name, id
+        """
+    )
+    return {row["key"]: type_of(row) for row in rows}

@@ -133,8 +133,8 @@ class NameTaken(Refusal):
 
     def __init__(self, record_id: int) -> None:
         super().__init__(
-            f"The record {record_id} has this name, or had it once. Take another name, or merge the "
-            "two if they are the same. Nothing was changed."
+            f"The record {record_id} has this name, or had it once. Take another name, or merge "
+            "the two if they are the same. Nothing was changed."
         )
         self.members = {"id": record_id}
 

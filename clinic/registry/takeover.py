@@ -1,8 +1,8 @@
-"""What a book from before the registry becomes: names become records, and spellings of one name one.
+"""A book from before the registry: its names become records, and spellings of one name one.
 
-Nothing is lost. Where two spellings were one office or one doctor all along, appointments may overlap
-that were booked in good faith: the one that was booked later becomes an override that says so, and the
-log lists them.
+Nothing is lost. Where two spellings were one office or one doctor all along, appointments may
+overlap that were booked in good faith: the one that was booked later becomes an override that says
+so, and the log lists them.
 """
 
 import itertools
@@ -10,7 +10,6 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from clinic.registry.names import name_key, patient_key, words_of
@@ -34,8 +33,8 @@ KEYS = "key, fingerprint, appointment_id, created, stored_at"
 Rows = Sequence[Sequence[Any]]
 
 
-def take_over(connection: Any, schema: Path, *, sqlite: bool) -> None:
-    """Move a book into the schema of today, all in the transaction that is open.
+def take_over(connection: Any, schema: Iterable[str], *, sqlite: bool) -> None:
+    """Move a book into another schema, which is given by its statements, in the open transaction.
 
     ``connection`` is one of DB-API 2.0. What was done already, before a crash, is not done again.
     """
@@ -43,7 +42,8 @@ def take_over(connection: Any, schema: Path, *, sqlite: bool) -> None:
     if not book.is_older():
         return
     book.set_aside()
-    book.run_script(schema)
+    for statement in schema:
+        book.run(statement)
     names = book.register()
     book.mark_overlaps(names)
     book.copy(names)
@@ -76,15 +76,6 @@ class _Book:
         for piece in pieces(rows):
             cursor.executemany(sql if self._sqlite else sql.replace("?", "%s"), piece)
         cursor.close()
-
-    def run_script(self, path: Path) -> None:
-        """Run all statements of a file."""
-        # yoyo imports the drivers.
-        from yoyo.migrations import read_sql_migration  # noqa: PLC0415
-
-        _, _, statements = read_sql_migration(str(path))
-        for statement in statements:
-            self.run(statement)
 
     def is_older(self) -> bool:
         """Tell whether appointments have names instead of ids."""
@@ -173,14 +164,13 @@ class _Book:
             if len(those) > 1:
                 column = "office_number" if kind == "office" else "doctor_name"
                 marks = ", ".join("?" * len(those))
-                late |= overlapping(
-                    self.run(
-                        "select id, date_time, end_time from older_appointment"  # noqa: S608
-                        f" where {column} in ({marks}) and status <> 'cancelled'"
-                        " and override_reason is null order by date_time, id",
-                        those,
-                    )
+                rows = self.run(
+                    "select id, date_time, end_time from older_appointment"  # noqa: S608
+                    f" where {column} in ({marks}) and status <> 'cancelled'"
+                    " and override_reason is null order by date_time, id",
+                    those,
                 )
+                late |= {later for _, later in overlapping_pairs(rows)}
         self.run_many(
             "update older_appointment set override_reason = ? where id = ?",
             ((REASON, number) for number in sorted(late)),
@@ -225,7 +215,7 @@ class _Book:
                 left join spelled as doctor
                     on doctor.kind = 'doctor' and doctor.name = doctor_name
                 where override_reason {overrides} order by older_appointment.id
-                """
+                """  # noqa: S608 - our own words
             )
         self.run(
             f"""
@@ -234,9 +224,11 @@ class _Book:
             from older_recorded
             join spelled as office on office.kind = 'office' and office.name = office_number
             left join spelled as doctor on doctor.kind = 'doctor' and doctor.name = doctor_name
-            """
+            """  # noqa: S608
         )
-        self.run(f"insert into idempotency_key ({KEYS}) select {KEYS} from older_idempotency_key")
+        self.run(
+            f"insert into idempotency_key ({KEYS}) select {KEYS} from older_idempotency_key"  # noqa: S608
+        )
         if self._sqlite:
             self.run(
                 """
@@ -268,16 +260,18 @@ class _Book:
             )
 
 
-def overlapping(rows: Rows) -> set[int]:
-    """Return of appointments, in order of time, those that overlap one with a smaller number."""
-    late: set[int] = set()
-    open_ones: list[tuple[Any, int]] = []
+def overlapping_pairs(rows: Rows) -> list[tuple[int, int]]:
+    """Return the pairs that overlap of appointments in order of time, the smaller number first.
+
+    ``rows`` have a number, a beginning and an end.
+    """
+    pairs: list[tuple[int, int]] = []
+    still: list[tuple[Any, int]] = []
     for number, begins, ends in rows:
-        open_ones = [(until, other) for until, other in open_ones if until > begins]
-        for _, other in open_ones:
-            late.add(max(number, other))
-        open_ones.append((ends, number))
-    return late
+        still = [(until, other) for until, other in still if until > begins]
+        pairs += [(min(number, other), max(number, other)) for _, other in still]
+        still.append((ends, number))
+    return pairs
 
 
 def pieces(rows: Iterable[Sequence[object]]) -> Iterator[list[Sequence[object]]]:

@@ -1,7 +1,7 @@
 """When the clinic, an office and a doctor are open: weekly hours, and the days that are otherwise.
 
-All is wall-clock time of the clinic, and nothing here knows the database: these are plain values and
-what follows from them.
+All is wall-clock time of the clinic, and nothing here knows the database: these are plain values
+and what follows from them.
 
 Three have to be open for an appointment: the clinic, its office, and its doctor where one is named.
 Each is open during its weekly hours; on a day for which it has none, always. Extra openings add to
@@ -89,6 +89,12 @@ class Week:
     valid_from: datetime.date | None
     valid_until: datetime.date | None
     days: tuple[tuple[Hours, ...], ...]
+
+    def overlaps(self, other: "Week") -> bool:
+        """Tell whether both hold on some day."""
+        begins = max(one or datetime.date.min for one in (self.valid_from, other.valid_from))
+        ends = min(one or datetime.date.max for one in (self.valid_until, other.valid_until))
+        return begins <= ends
 
     def holds_on(self, day: datetime.date) -> bool:
         """Tell whether these are the hours of a day."""

@@ -139,6 +139,10 @@ def kind(schema: Mapping[str, Any]) -> str:
         return " or ".join(kind(one) for one in schema["anyOf"])
     if "enum" in schema:
         return ", ".join(schema["enum"])
+    if "$ref" in schema:
+        return "object"
+    if "items" in schema:
+        return f"list of {kind(schema['items'])}"
     words = {"string": "text", "integer": "whole number", "boolean": "true or false"}
     word = words.get(schema["type"], str(schema["type"]))
     match schema:

@@ -1,7 +1,14 @@
 drop table if exists idempotency_key;
+drop table if exists patient_word;
 drop table if exists appointment;
 drop table if exists event;
 drop table if exists outbox;
 drop table if exists message;
 drop table if exists recorded;
 drop table if exists clinic;
+drop table if exists registry;
+drop table if exists exceptional_hours;
+drop table if exists weekly_hours;
+drop table if exists appointment_type;
+drop table if exists resource_key;
+drop table if exists resource;

@@ -19,6 +19,9 @@ from clinic.database import Database, Dialect, again_if_lost
 from clinic.events import AppointmentFacts, Event, EventType, Status, tell
 from clinic.messaging.message import Message, Unreadable
 from clinic.messaging.outbox import Outbox
+from clinic.registry.names import name_key
+from clinic.registry.queries import insert_resources, move_keys, update_resource
+from clinic.registry.records import Kind, NewResource, Resource
 from tests.timing import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +36,42 @@ SELECT_WAITING = """
 ZONE = zoneinfo.ZoneInfo("Europe/Berlin")
 
 
+# The registry, and the ways in which events write its names, each with what it is called now.
+NAMES: list[tuple[Kind, str]] = [
+    ("office", "1"),
+    ("office", "2"),
+    ("office", "221Б"),
+    ("doctor", "Доктор Ватсон"),
+    ("doctor", "Доктор Стрейндж"),
+]
+REGISTERED = [
+    NewResource(number, kind, name, name_key(name))
+    for number, (kind, name) in enumerate(NAMES, start=1)
+]
+OFFICES = {"1": REGISTERED[0], "2": REGISTERED[1], "221Б": REGISTERED[2], "№ 221-б": REGISTERED[2]}
+DOCTORS = {
+    "Доктор Ватсон": REGISTERED[3],
+    "доктор ватсон": REGISTERED[3],
+    "Доктор Стрейндж": REGISTERED[4],
+}
+NAMES_NOW = {spelt: one.name for spelt, one in (OFFICES | DOCTORS).items()}
+
+
+def an_office(chance: random.Random) -> dict[str, Any]:
+    """Return an office as an event tells it; one in three events is from before the registry."""
+    spelt = chance.choice(list(OFFICES))
+    return {
+        "office_number": spelt,
+        "office_id": chance.choice([None, OFFICES[spelt].id, OFFICES[spelt].id]),
+    }
+
+
+def a_doctor(chance: random.Random, *, with_id: bool) -> dict[str, Any]:
+    spelt = chance.choice([None, *DOCTORS])
+    known = DOCTORS[spelt].id if spelt and with_id else None
+    return {"doctor_name": spelt, "doctor_id": known}
+
+
 def booked(seed: int, count: int) -> list[Event]:
     chance = random.Random(seed)
     now = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
@@ -43,8 +82,8 @@ def booked(seed: int, count: int) -> list[Event]:
                 appointment_id=number,
                 version=1,
                 status="booked",
-                office_number=chance.choice(["1", "2", "221Б"]),
-                doctor_name=chance.choice([None, "Доктор Ватсон"]),
+                **(office := an_office(chance)),
+                **a_doctor(chance, with_id=office["office_id"] is not None),
                 date_time=datetime.datetime(2026, 3, 1)
                 + datetime.timedelta(minutes=chance.randrange(60 * 24 * 60)),
                 time_zone=ZONE.key,
@@ -59,6 +98,14 @@ def booked(seed: int, count: int) -> list[Event]:
 
 def messages(events: Sequence[Event]) -> list[Message]:
     return [event.message() for event in events]
+
+
+@pytest.fixture
+async def database(database: Database) -> Database:
+    """A database whose registry knows the names that events tell."""
+    async with database.transaction() as connection:
+        await insert_resources(connection, REGISTERED)
+    return database
 
 
 async def log_events(database: Database, events: Sequence[Event]) -> None:
@@ -94,10 +141,10 @@ def lives(seed: int, count: int) -> list[Event]:
             if kind == "appointment.rescheduled":
                 days = datetime.timedelta(days=chance.randrange(30))
                 change["date_time"] = before.data.date_time + days
-                change["office_number"] = chance.choice(["1", "2", "221Б"])
+                change |= an_office(chance) | dict.fromkeys(["doctor_name", "doctor_id"])
             elif kind == "appointment.reassigned":
-                change["doctor_name"] = chance.choice([None, "Доктор Ватсон", "Доктор Стрейндж"])
-            elif kind != "appointment.renamed":
+                change |= a_doctor(chance, with_id=before.data.office_id is not None)
+            elif kind not in {"appointment.renamed", "appointment.annotated"}:
                 status = kind.removeprefix("appointment.")
                 change["status"] = "booked" if status == "reopened" else status
             facts = replace(before.data, **change)
@@ -115,7 +162,7 @@ def recount(events: Sequence[Event], days: Days) -> dict[str, object]:
         for event in chosen
     ]
     per_day = collections.Counter(time.date().isoformat() for time in times)
-    per_office = collections.Counter(event.data.office_number for event in chosen)
+    per_office = collections.Counter(NAMES_NOW[event.data.office_number] for event in chosen)
     per_hour = collections.Counter((time.weekday(), time.hour) for time in times)
     happened = collections.Counter(event.type.removeprefix("appointment.") for event in within)
     return {
@@ -141,14 +188,15 @@ def recount_standing(events: Sequence[Event], days: Days) -> dict[str, object]:
             latest[event.data.appointment_id] = event.data
     stand = [one for one in latest.values() if days.first <= one.date_time.date() <= days.last]
     count = collections.Counter(one.status for one in stand)
-    expected = count["no_show"] + count["arrived"] + count["done"]
+    expected = count["no_show"] + count["arrived"] + count["in_room"] + count["done"]
     in_use = [one for one in stand if one.status not in {"cancelled", "no_show"}]
 
     def utilisation(field: str) -> list[dict[str, object]]:
-        names = sorted({getattr(one, field) for one in in_use} - {None})
+        named = [(NAMES_NOW.get(getattr(one, field)), one) for one in in_use]
+        names = sorted({name for name, _ in named if name is not None})
         rows: list[dict[str, object]] = []
         for name in names:
-            own = [one for one in in_use if getattr(one, field) == name]
+            own = [one for whose, one in named if whose == name]
             minutes = sum(one.duration_minutes for one in own)
             number = len({one.date_time.date() for one in own})
             rows.append(
@@ -258,3 +306,90 @@ async def test_what_brings_no_event_is_told_apart_and_its_neighbours_are_recorde
     assert "no event of this clinic's log has this id" in failures[5]
     found = await report(database, Days(), OPEN)
     assert found.items() >= recount(events[:3], Days()).items()
+
+
+def event_of(number: int, **facts: Any) -> Event:
+    """Return a booking of half an hour, on the day of the number."""
+    (event,) = booked(seed=number, count=1)
+    date_time = datetime.datetime(2026, 3, number, 9)
+    return replace(
+        event,
+        data=replace(
+            event.data,
+            appointment_id=number,
+            date_time=date_time,
+            duration_minutes=30,
+            **{"office_id": None, "doctor_id": None, "doctor_name": None, **facts},
+        ),
+    )
+
+
+async def test_an_event_is_recorded_with_its_ids_or_those_its_names_have_now(
+    database: Database,
+) -> None:
+    events = [
+        event_of(1, office_id=2, office_number="a former name", doctor_id=5, doctor_name="Former"),
+        # From before the registry.
+        event_of(2, office_number="№ 221 б", doctor_name="ДОКТОР  ВАТСОН"),
+        event_of(3, office_number="unknown", doctor_name="Unknown"),
+        # No doctor is one that the event does not tell of, although it has the name of one.
+        event_of(4, office_id=1, office_number="1"),
+    ]
+    await log_events(database, events)
+    await recording(database, messages(events))
+    rows = await database.look(
+        "select appointment_id, office_id, office_number, doctor_id, doctor_name from recorded"
+        " order by appointment_id"
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        (1, 2, "a former name", 5, "Former"),
+        (2, 3, "№ 221 б", 4, "ДОКТОР  ВАТСОН"),
+        (3, 0, "unknown", None, "Unknown"),
+        (4, 1, "1", None, None),
+    ]
+
+
+async def numbers_of(database: Database) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """Return booked per office, and the days in use per office and per doctor."""
+    found: Any = await report(database, Days(), OPEN)
+    return (
+        {one["office_number"]: one["booked"] for one in found["booked_per_office"]},
+        {one["office_number"]: one["days"] for one in found["utilisation_per_office"]},
+        {one["doctor_name"]: one["days"] for one in found["utilisation_per_doctor"]},
+    )
+
+
+async def test_the_numbers_are_of_offices_and_doctors_by_the_names_that_they_have_now(
+    database: Database,
+) -> None:
+    events = [
+        event_of(1, office_id=1, office_number="1", doctor_id=4, doctor_name="Доктор Ватсон"),
+        event_of(2, office_id=1, office_number="№ 1", doctor_id=5, doctor_name="Доктор Стрейндж"),
+        event_of(3, office_id=2, office_number="2"),
+        # The registry knows none of these; a name in it may be like that of one that it knows.
+        event_of(4, office_number="unknown", doctor_name="Unknown"),
+        event_of(5, office_number="unknown", doctor_name="Unknown"),
+        event_of(6, office_number="Unknown too"),
+    ]
+    await log_events(database, events)
+    await recording(database, messages(events))
+    unknown = {"unknown": 2, "Unknown too": 1}
+    per_office = {"1": 2, "2": 1} | unknown
+    per_doctor = {"Доктор Ватсон": 1, "Доктор Стрейндж": 1, "Unknown": 2}
+    assert await numbers_of(database) == (per_office, per_office, per_doctor)
+
+    async with database.transaction() as connection:
+        renamed = Resource(1, "office", "East", active=True, merged_into=None)
+        await update_resource(connection, renamed)
+    per_office = {"2": 1, "East": 2} | unknown
+    assert await numbers_of(database) == (per_office, per_office, per_doctor)
+
+    async with database.transaction() as connection:
+        for source, into in ((2, 1), (5, 4)):
+            one = REGISTERED[source - 1]
+            await move_keys(connection, source, into)
+            merged = Resource(source, one.kind, one.name, active=False, merged_into=into)
+            await update_resource(connection, merged)
+    per_office = {"East": 3} | unknown
+    per_doctor = {"Доктор Ватсон": 2, "Unknown": 2}
+    assert await numbers_of(database) == (per_office, per_office, per_doctor)

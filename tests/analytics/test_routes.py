@@ -13,7 +13,8 @@ def test_what_is_booked_and_what_becomes_of_it_is_counted(clinic: ClinicProcess)
             date_time=f"{day}T09:30:00", office_number=office, doctor_name=f"Доктор {office}"
         )
         paths.append(answer.headers["location"])
-    clinic.http.patch(paths[0], json={"status": "arrived"})
+    for change in ({"status": "arrived"}, {"note": "waits outside"}, {"status": "in_room"}):
+        assert clinic.http.patch(paths[0], json=change).status_code == 200
     clinic.http.patch(paths[1], json={"status": "no_show"})
     clinic.http.delete(paths[2])
 
@@ -21,7 +22,7 @@ def test_what_is_booked_and_what_becomes_of_it_is_counted(clinic: ClinicProcess)
         found: dict[str, int] = clinic.http.get("/analytics", params=days).json()["totals"]
         return found
 
-    until(lambda: totals()["cancelled"] == 1 and sum(totals().values()) == 6)
+    until(lambda: totals()["cancelled"] == 1 and sum(totals().values()) == 8)
     for path in ("/analytics", "/analytics/"):
         answer = clinic.http.get(path, params=days).json()
         assert answer["lead_time_minutes"]["median"] > 0
@@ -32,10 +33,12 @@ def test_what_is_booked_and_what_becomes_of_it_is_counted(clinic: ClinicProcess)
             "totals": {
                 "booked": 3,
                 "renamed": 0,
+                "annotated": 1,
                 "reassigned": 0,
                 "rescheduled": 0,
                 "reopened": 0,
                 "arrived": 1,
+                "in_room": 1,
                 "done": 0,
                 "no_show": 1,
                 "cancelled": 1,
@@ -52,7 +55,14 @@ def test_what_is_booked_and_what_becomes_of_it_is_counted(clinic: ClinicProcess)
                 {"weekday": "monday", "hour": 9, "booked": 1},
                 {"weekday": "tuesday", "hour": 9, "booked": 2},
             ],
-            "appointments": {"booked": 0, "arrived": 1, "done": 0, "no_show": 1, "cancelled": 1},
+            "appointments": {
+                "booked": 0,
+                "arrived": 0,
+                "in_room": 1,
+                "done": 0,
+                "no_show": 1,
+                "cancelled": 1,
+            },
             "no_show_rate": 0.5,
             "cancellation_rate": 0.3333,
             "utilisation_per_office": [

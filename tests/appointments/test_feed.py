@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from clinic.appointments.appointment import EXAMPLE, Appointment
 from clinic.appointments.feed import END, SELECT_CLINIC, beginning, days, entry, utc
 from clinic.appointments.search import FeedSearch
-from clinic.appointments.wall_clock import exists
 from clinic.database import Dialect, migrate, open_database
 from clinic.registry.names import tidy
+from clinic.registry.wall_clock import exists
 from tests.servers import Postgres
 
 CLINIC = "6f1d7a1c3b0e4f0c9b1f5d2f8a7e6c54"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from clinic.appointments.wall_clock import ADVICE
+from clinic.registry.wall_clock import ADVICE
 from tests.process.clinic import ClinicProcess
 
 SENT = {

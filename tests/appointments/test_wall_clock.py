@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from clinic.appointments.wall_clock import WallClock, end_of, exists, moment, read_wall_clock
+from clinic.registry.wall_clock import WallClock, end_of, exists, moment, read_wall_clock
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 MOSCOW = zoneinfo.ZoneInfo("Europe/Moscow")

@@ -54,8 +54,9 @@ FILLINGS = (
         "select 'main', id, type, subject, body, now() from event"
     ),
     (
-        "insert into appointment (patient_name, patient_key, office_number, date_time, "
-        "duration_minutes, end_time) values ('a', 'a', 'a', '2027-12-01', 15, '2027-12-01 00:15')"
+        "insert into appointment (patient_name, patient_key, office_id, date_time, "
+        "duration_minutes, end_time, occupied_from, occupied_until) values ('a', 'a', 1, "
+        "'2027-12-01', 15, '2027-12-01 00:15', '2027-12-01', '2027-12-01 00:15')"
     ),
     (
         "insert into idempotency_key (key, fingerprint, appointment_id, created, stored_at) "

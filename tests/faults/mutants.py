@@ -78,11 +78,11 @@ MUTANTS = [
         (
             Patch(
                 "clinic/appointments/queries.py",
-                "where override_reason is not null or (\n",
-                "where true or (\n",
+                "            override_reason is not null or (\n",
+                "            true or (\n",
             ),
             Patch(
-                "migrations/sqlite/0001.clinic.sql",
+                "migrations/sqlite/0002.clinic.sql",
                 "before insert on appointment\nwhen ",
                 "before insert on appointment\nwhen false and ",
             ),
@@ -96,7 +96,7 @@ MUTANTS = [
         "postgresql+rabbitmq",
         (
             Patch(
-                "migrations/postgresql/0001.clinic.sql",
+                "migrations/postgresql/0002.clinic.sql",
                 "override_reason is null)",
                 "override_reason is null and false)",
             ),
@@ -125,7 +125,7 @@ MUTANTS = [
         "postgresql+rabbitmq",
         (
             Patch(
-                "migrations/postgresql/0001.clinic.sql",
+                "migrations/postgresql/0002.clinic.sql",
                 "event_id text primary key",
                 "event_id text not null",
             ),

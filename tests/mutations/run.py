@@ -30,6 +30,9 @@ CORE = {
         *(f"{BOOK}/test_booking.py", f"{BOOK}/test_list.py", f"{BOOK}/test_changes.py"),
         *(f"{BOOK}/test_availability.py", f"{BOOK}/test_feed.py", f"{BOOK}/test_lives.py"),
     ),
+    "clinic/appointments/conflicts.py": (
+        *(f"{BOOK}/test_availability.py", f"{BOOK}/test_booking.py", f"{BOOK}/test_lives.py"),
+    ),
     "clinic/appointments/idempotency.py": (
         *(f"{BOOK}/test_booking.py", f"{BOOK}/test_routes.py", f"{BOOK}/test_lives.py"),
         "tests/database/test_postgresql.py",
@@ -46,10 +49,11 @@ CORE = {
     ),
     "clinic/analytics/recorded.py": ("tests/analytics", "tests/messaging/test_consumer.py"),
     "clinic/analytics/recording.py": ("tests/analytics", "tests/messaging/test_consumer.py"),
-    "migrations/sqlite/0001.clinic.sql": (
+    "clinic/registry/memory.py": ("tests/registry", f"{BOOK}/test_booking.py"),
+    "migrations/sqlite/0002.clinic.sql": (
         *(f"{BOOK}/test_schema.py", f"{BOOK}/test_booking.py", f"{BOOK}/test_lives.py"),
     ),
-    "migrations/postgresql/0001.clinic.sql": (
+    "migrations/postgresql/0002.clinic.sql": (
         *(f"{BOOK}/test_schema.py", f"{BOOK}/test_booking.py", f"{BOOK}/test_lives.py"),
     ),
 }

@@ -104,7 +104,7 @@ class ClinicProcess:
             self.process.wait()
         self._log.close()
 
-    def book(self, number: int = 1, **fields: object) -> httpx.Response:
+    def book(self, number: int = 1, /, **fields: object) -> httpx.Response:
         """Book an appointment; different numbers never overlap."""
         body = {
             "patient_name": "Иван Иванов",

@@ -1,7 +1,10 @@
 """The description's own examples, sent to the real process: they do what it says they do."""
 
 import itertools
+import json
 import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,7 +14,7 @@ from clinic.parts import ENDPOINTS
 from clinic.web.docs import HERE, curl
 from clinic.web.endpoints import Endpoint
 from clinic.web.refusals import MaybeDone, NotNow
-from tests.process.clinic import ClinicProcess
+from tests.process.clinic import ClinicProcess, running
 
 BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 BOOK, SHOW, CHANGE = BY_NAME["book"], BY_NAME["show"], BY_NAME["change"]
@@ -105,12 +108,12 @@ def test_a_described_query_is_answered(
 
 
 def test_each_endpoint_gives_the_refusals_that_are_described_of_it(
-    clinic: ClinicProcess,
+    clinic: ClinicProcess, tmp_path: Path
 ) -> None:
     given: set[tuple[str, str]] = set()
 
-    def send(endpoint: Endpoint[Any], appointment_id: object = 1, **options: Any) -> None:
-        answer = sent(clinic, endpoint, appointment_id, **options)
+    def send(endpoint: Endpoint[Any], record_id: object = 1, **options: Any) -> None:
+        answer = sent(options.pop("to", clinic), endpoint, record_id, **options)
         given.add((endpoint.name, answer.json()["type"].removeprefix("/docs#")))
 
     first, second = booked(clinic), booked(clinic)
@@ -129,6 +132,13 @@ def test_each_endpoint_gives_the_refusals_that_are_described_of_it(
     send(CANCEL, second["id"], headers={"If-Match": '"7"'})
     sent(clinic, CHANGE, second["id"], json={"status": "arrived"})
     send(CANCEL, second["id"])
+    refuse_of_registry(clinic, send)
+    refuse_of_schedule(clinic, send)
+    with running(tmp_path, CLINIC_REGISTRY="closed") as closed:
+        send(BOOK, json=booking, to=closed)
+        sent(closed, BY_NAME["register_office"], json={"name": "1"})
+        sent(closed, BOOK, json=booking | {"office_number": "1"})
+        send(CHANGE, 1, json={"office_number": "2"}, to=closed)
     assert given == {
         (endpoint.name, refusal.slug)
         for endpoint in ENDPOINTS
@@ -137,20 +147,113 @@ def test_each_endpoint_gives_the_refusals_that_are_described_of_it(
     }
 
 
+def refuse_of_registry(clinic: ClinicProcess, send: Callable[..., None]) -> None:
+    """Ask for what offices, doctors and types are refused."""
+    add_type, change_type = BY_NAME["add_type"], BY_NAME["change_type"]
+    for kind in ("office", "doctor"):
+        register, change = BY_NAME[f"register_{kind}"], BY_NAME[f"change_{kind}"]
+        field = {"office": "office_number", "doctor": "doctor_name"}[kind]
+        names = [f"{kind} {next(NUMBERS)} that is refused" for _ in range(3)]
+        ids = [sent(clinic, register, json={"name": name}).json()["id"] for name in names]
+        send(register, json={"name": names[0].upper()})
+        send(BY_NAME[f"show_{kind}"], 10**15)
+        send(change, 10**15, json={"active": False})
+        send(change, ids[0], json={"name": names[1]})
+        send(change, ids[0], json={"merged_into": ids[0]})
+        for name in names[:2]:
+            fields = {"office_number": f"described {next(NUMBERS)}"} | {field: name}
+            assert clinic.book(**fields).status_code == 201
+        send(change, ids[0], json={"merged_into": ids[1]})
+        assert sent(clinic, change, ids[2], json={"active": False}).status_code == 200
+        send(BOOK, json=BOOKING | {field: names[2]})
+        send(CHANGE, booked(clinic)["id"], json={field: names[2]})
+    types = [a_type(name=f"type {next(NUMBERS)}") for _ in range(2)]
+    ids = [sent(clinic, add_type, json=one).json()["id"] for one in types]
+    send(add_type, json=types[0])
+    send(add_type, json=a_type(name="new", doctors=["nobody of this name"]))
+    send(BY_NAME["show_type"], 10**15)
+    send(change_type, 10**15, json={})
+    send(change_type, ids[0], json={"name": types[1]["name"]})
+    send(change_type, ids[0], json={"offices": ["no office of this name"]})
+
+
+BOOKING = {"patient_name": "a", "office_number": "closed", "date_time": "2028-03-01T10:00:00"}
+
+
+def a_type(**fields: object) -> dict[str, object]:
+    return {"duration_minutes": 30} | fields
+
+
+def refuse_of_schedule(clinic: ClinicProcess, send: Callable[..., None]) -> None:
+    """Ask for what hours, closures and openings are refused."""
+    set_hours, change_hours = BY_NAME["set_hours"], BY_NAME["change_hours"]
+    office = booked(clinic)["office_number"]
+    spans = ({"valid_until": "2028-06-30"}, {"valid_from": "2028-07-01"})
+    hours = [{"office_number": office, "week": {}} | span for span in spans]
+    ids = [sent(clinic, set_hours, json=one).json()["id"] for one in hours]
+    send(set_hours, json=hours[0])
+    send(set_hours, json={"doctor_name": "nobody of this name", "week": {}})
+    send(change_hours, 10**15, json={"valid_until": "2028-12-31"})
+    send(change_hours, ids[0], json={"valid_until": "2028-07-01"})
+    send(BOOK, json=BOOKING | {"office_number": office})
+    send(CHANGE, booked(clinic)["id"], json={"office_number": office})
+    send(BY_NAME["remove_hours"], 10**15)
+    never = {"begins": "2028-03-01T10:00:00", "ends": "2028-03-01T11:00:00"}
+    for name in ("close", "open"):
+        closed = {"reason": "away"} if name == "close" else {}
+        send(BY_NAME[name], json=never | closed | {"doctor_name": "nobody of this name"})
+    for name in ("remove_closure", "remove_opening"):
+        send(BY_NAME[name], 10**15)
+
+
 def test_an_appointment_that_a_client_knows_is_not_sent_again(clinic: ClinicProcess) -> None:
     answer = sent(clinic, SHOW, booked(clinic)["id"], headers={"If-None-Match": '"1"'})
     assert answer.status_code == 304
 
 
+# What makes what has an id in its path.
+MAKING = {endpoint.path: endpoint for endpoint in ENDPOINTS if endpoint.method == "POST"}
+
+
+def named_anew(text: str) -> tuple[str, str]:
+    """Return a text whose names are of no office, doctor or type yet, and the doctor's name."""
+    number = next(NUMBERS)
+    for old, new in (("221B", "described"), ("Ватсон", "Ватсон"), ("first visit", "visit")):
+        text = text.replace(old, f"{new} {number}")
+    return text, f"Доктор Ватсон {number}"
+
+
+def made(clinic: ClinicProcess, endpoint: Endpoint[Any]) -> int:
+    """Make what an endpoint's path has an id of, as it is described; return its id."""
+    making = MAKING[endpoint.path.partition("/{id}")[0]]
+    assert making.body
+    example = next(iter(making.body.content.examples.values()))
+    body, doctor = named_anew(json.dumps(example, ensure_ascii=False))
+    if making.path != "/doctor":
+        clinic.http.post("/doctor", json={"name": doctor})
+    found: int = sent(clinic, making, json=json.loads(body)).json()["id"]
+    return found
+
+
+@pytest.fixture
+def no_closures(clinic: ClinicProcess) -> Iterator[None]:
+    """Leave the clinic as open as it was before: the examples close all of it."""
+    yield
+    for one in clinic.http.get("/closure").json():
+        clinic.http.delete(f"/closure/{one['id']}")
+
+
+@pytest.mark.usefixtures("no_closures")
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda one: str(one.name))
 def test_a_described_command_can_be_typed(clinic: ClinicProcess, endpoint: Endpoint[Any]) -> None:
-    record = booked(clinic)
-    words = [
-        word.replace("/appointment/1", f"/appointment/{record['id']}").replace(
-            "221B", f"described {next(NUMBERS)}"
-        )
-        for word in shlex.split(curl(endpoint))
-    ]
+    command = curl(endpoint)
+    if endpoint.ids:
+        begin, end = endpoint.path.split("{id}")
+        command = command.replace(f"{begin}1{end}", f"{begin}{made(clinic, endpoint)}{end}", 1)
+    command, doctor = named_anew(command)
+    if doctor in command and endpoint.path not in {"/doctor", "/doctor/{id}"}:
+        clinic.http.post("/doctor", json={"name": doctor})
+    words = shlex.split(command)
     assert words[:2] == ["curl", "-s"]
     assert words[2].startswith(HERE + "/")
     method = "POST" if endpoint.method == "POST" else "GET"

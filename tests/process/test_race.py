@@ -350,7 +350,8 @@ def test_requests_in_hand_at_a_stop_are_answered_as_they_were_stored(
 def check(connection: Any, crowd: Crowd) -> None:
     """Check what is stored against what was answered."""
     rows = connection.execute(
-        "select id, patient_name, office_number, date_time from appointment"
+        "select appointment.id, patient_name, name, date_time"
+        " from appointment join resource on resource.id = office_id"
     ).fetchall()
     stored = {
         number: (patient, office, at if isinstance(at, str) else at.isoformat())

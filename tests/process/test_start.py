@@ -47,7 +47,7 @@ def test_version_and_help(tmp_path: Path) -> None:
 def test_migrate_makes_the_database_and_ends(tmp_path: Path) -> None:
     done = run(tmp_path, "migrate")
     assert done.returncode == 0
-    assert "migrated: 0001.clinic" in done.stderr
+    assert "migrated: 0002.clinic" in done.stderr
     assert (tmp_path / "clinic.db").exists()
     assert run(tmp_path, "migrate").stderr == ""
 

@@ -1,0 +1,173 @@
+"""The schedule: weekly hours, closures and openings, as they are set and taken back."""
+
+import datetime
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from http import HTTPStatus
+from typing import Protocol, Self, TypeVar
+
+from clinic.database import Connection, Database, again_if_lost
+from clinic.events import Status
+from clinic.registry.memory import Memory
+from clinic.registry.queries import (
+    begin_change,
+    delete_exceptional,
+    delete_week,
+    insert_exceptional,
+    insert_week,
+    select_exceptional,
+    select_weeks,
+    update_week,
+)
+from clinic.registry.records import NoSuchRecord
+from clinic.registry.timetable import Exceptional, Week
+from clinic.web.refusals import Refusal
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An appointment that stands in a closure; never whose it is."""
+
+    id: int
+    status: Status
+    office_number: str
+    doctor_name: str | None
+    date_time: datetime.datetime
+    end_time: datetime.datetime
+
+
+class HoursOverlap(Refusal):
+    """Other weekly hours of the same place hold on some of these days."""
+
+    status = HTTPStatus.CONFLICT
+    slug = "hours-overlap"
+    title = "Other hours hold on these days"
+    explanation = (
+        "The clinic, an office or a doctor has one set of weekly hours on a day: id names the set "
+        "that holds on some of these days. End it before, or change it."
+    )
+
+    def __init__(self, week_id: int) -> None:
+        super().__init__(
+            f"The weekly hours {week_id} hold on some of these days. End them before, or change "
+            "them. Nothing was changed."
+        )
+        self.members = {"id": week_id}
+
+    @classmethod
+    def example(cls) -> Self:
+        """Return the refusal because of the weekly hours 1."""
+        return cls(1)
+
+
+class Book(Protocol):
+    """What the schedule has to ask of the book of appointments, which stands above it."""
+
+    async def standing(self, connection: Connection, closure: Exceptional) -> Sequence[Standing]:
+        """Return the appointments that stand in a closure, in order of time."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The face of the schedule."""
+
+    database: Database
+    memory: Memory
+    book: Book
+
+    async def weeks(self) -> list[Week]:
+        """Return all weekly hours, in the order in which they were set."""
+        return await select_weeks(self.database)
+
+    async def set_week(self, week: Week) -> Week:
+        """Set weekly hours; the id of ``week`` does not count.
+
+        Raises:
+            HoursOverlap: others of the same place hold on some of these days.
+        """
+
+        async def change(connection: Connection) -> Week:
+            await self._check(connection, week)
+            return replace(week, id=await insert_week(connection, week))
+
+        return await self._change(change)
+
+    async def change_week(self, week_id: int, valid_until: datetime.date | None) -> Week:
+        """Let weekly hours end on another day, or on none.
+
+        Raises:
+            NoSuchRecord: there are none with this id.
+            HoursOverlap: others of the same place hold on some of these days.
+        """
+
+        async def change(connection: Connection) -> Week:
+            found = [one for one in await select_weeks(connection) if one.id == week_id]
+            if not found:
+                raise NoSuchRecord
+            changed = replace(found[0], valid_until=valid_until)
+            await self._check(connection, changed)
+            await update_week(connection, changed)
+            return changed
+
+        return await self._change(change)
+
+    async def remove_week(self, week_id: int) -> None:
+        """Take weekly hours back.
+
+        Raises:
+            NoSuchRecord: there are none with this id.
+        """
+        if not await self._change(partial(delete_week, week_id=week_id)):
+            raise NoSuchRecord
+
+    async def exceptional(self, *, opens: bool) -> list[Exceptional]:
+        """Return all closures, or all openings, in order of time."""
+        return [one for one in await select_exceptional(self.database) if one.opens == opens]
+
+    async def close(self, closure: Exceptional) -> tuple[Exceptional, Sequence[Standing]]:
+        """Close; return the closure, and the appointments that stand in it: they stay.
+
+        From then on nobody books in it, from any process, but on purpose.
+        """
+
+        async def change(connection: Connection) -> tuple[Exceptional, Sequence[Standing]]:
+            made = replace(closure, id=await insert_exceptional(connection, closure) or 0)
+            return made, await self.book.standing(connection, made)
+
+        return await self._change(change)
+
+    async def open(self, opening: Exceptional) -> Exceptional:
+        """Open against the weekly hours."""
+
+        async def change(connection: Connection) -> Exceptional:
+            return replace(opening, id=await insert_exceptional(connection, opening) or 0)
+
+        return await self._change(change)
+
+    async def remove_exceptional(self, number: int, *, opens: bool) -> None:
+        """Take a closure or an opening back.
+
+        Raises:
+            NoSuchRecord: there is none with this id.
+        """
+        if not await self._change(partial(delete_exceptional, number=number, opens=opens)):
+            raise NoSuchRecord
+
+    async def _check(self, connection: Connection, week: Week) -> None:
+        for other in await select_weeks(connection):
+            if other.id != week.id and other.place == week.place and other.overlaps(week):
+                raise HoursOverlap(other.id)
+
+    async def _change(self, change: Callable[[Connection], Awaitable[Result]]) -> Result:
+        async def transact() -> Result:
+            async with self.database.transaction() as connection:
+                # First of all: from here on nobody books until this has been committed.
+                await begin_change(connection)
+                return await change(connection)
+
+        result = await again_if_lost(transact)
+        self.memory.forget()
+        return result
