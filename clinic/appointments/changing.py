@@ -178,6 +178,7 @@ def _target(
     Raises:
         IllegalTransition: its status cannot become the one wanted.
         WrongFields: office or doctor do not offer its type.
+        RegistryChanged: its type is not among those that are known.
     """
     status = wanted.status or current.status
     if status != current.status and status not in TRANSITIONS[current.status]:
@@ -194,7 +195,10 @@ def _target(
         if kind is not None:
             fields.setdefault("duration_minutes", kind.duration_minutes)
     elif current.type_id is not None:
-        kind = next(one for one in meant.rules.types.values() if one.id == current.type_id)
+        known = {one.id: one for one in meant.rules.types.values()}
+        if current.type_id not in known:
+            raise RegistryChanged  # it is newer than what is known
+        kind = known[current.type_id]
     target = dataclasses.replace(current, status=status, **fields)
     moved = target.occupancy != current.occupancy or any(
         getattr(target, name) != getattr(current, name)

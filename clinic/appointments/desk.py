@@ -39,7 +39,7 @@ from clinic.registry.names import name_key, patient_key, words_of
 from clinic.registry.queries import select_resources
 from clinic.registry.records import Kind, NotInUse, NotRegistered, RegistryChanged, Resource
 from clinic.registry.timetable import MINUTE, Hours, Place, Span
-from clinic.web.refusals import Refusal, WrongFields
+from clinic.web.refusals import WrongFields
 
 # Rounds after which a booking is given up whose conflicts each time vanish before they are found.
 MOST_ROUNDS = 10
@@ -107,7 +107,8 @@ class Desk:
                 self._memory.forget(rules.version)
             except NotFree:
                 pass  # the conflicts have vanished, or the writer has to find the same for its key
-            except Refusal:
+            except (ClosedThen, NotInUse, NotRegistered, WrongFields):
+                # Of a taken time the statement that did not write it has looked at the version.
                 if await self._memory.is_current(rules):
                     raise
         raise LostRace("the conflicts of a booking vanished each time before they were found")
@@ -369,7 +370,7 @@ class Desk:
             return None
         kind = None
         if search.appointment_type is not None:
-            rules = await self._memory.rules()
+            rules = await self._memory.current()
             kind = rules.types.get(name_key(search.appointment_type))
             if kind is None:
                 return None
@@ -391,6 +392,8 @@ class Desk:
 
     async def _known(self, office_number: str | None, doctor_name: str | None) -> Place | None:
         """Return the office and the doctor of these names; None if there is one of them not."""
+        if office_number is not None or doctor_name is not None:
+            await self._memory.current()
         ids: list[int | None] = []
         names: tuple[tuple[Kind, str | None], ...]
         names = (("office", office_number), ("doctor", doctor_name))

@@ -82,6 +82,17 @@ class Memory:
         if self._rules is not None and version in (None, self._rules.version):
             self._rules = None
 
+    async def current(self) -> Rules:
+        """Return what is known, read again if the registry has another version now.
+
+        For what is looked for, of which no statement that writes looks at the version.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        rules = await self.rules()
+        return rules if await self.is_current(rules) else await self.rules()
+
     async def is_current(self, rules: Rules) -> bool:
         """Tell whether the registry still has this version; if not, forget it.
 
