@@ -255,6 +255,8 @@ async def test_purged_messages_come_back(
     broker = RabbitBroker(vhost, topology(queue_type))
     outbox = Outbox(database, timedelta(seconds=2))
     supervisor = Supervisor([Service("relay", Relay(outbox, broker).run)], grace_seconds=5)
+    async with broker.publishing():
+        pass  # the queues are declared
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(supervisor.run)
         await Line(database, outbox).tell(30)
