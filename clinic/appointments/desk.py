@@ -43,6 +43,9 @@ from clinic.web.refusals import WrongFields
 
 # Rounds after which a booking is given up whose conflicts each time vanish before they are found.
 MOST_ROUNDS = 10
+# ... or that each time finds the registry changed: of a crowd that wants a new name one is answered
+# in each round, and as many wait as the writer lets wait.
+MOST_CHANGES = 1_000
 # Lists, tables and calendars that are read from the database at a time; one list reads two pieces.
 PLACES = 2
 # Free times, and the days on which they are looked for, where a client does not say.
@@ -99,18 +102,24 @@ class Desk:
             if before is not None:
                 return before
         number = await self._numbers.next()
-        for _ in range(MOST_ROUNDS):
+        left = MOST_ROUNDS
+        for _ in range(MOST_CHANGES):
             rules = await self._memory.rules()
             try:
                 return await self._book(number, wanted, key, rules)
             except RegistryChanged:
                 self._memory.forget(rules.version)
             except NotFree:
-                pass  # the conflicts have vanished, or the writer has to find the same for its key
+                left -= (
+                    1  # the conflicts have vanished, or the writer has to find the same for its key
+                )
             except (ClosedThen, NotInUse, NotRegistered, WrongFields):
                 # Of a taken time the statement that did not write it has looked at the version.
                 if await self._memory.is_current(rules):
                     raise
+                left -= 1
+            if not left:
+                break
         raise LostRace("the conflicts of a booking vanished each time before they were found")
 
     async def _book(

@@ -399,3 +399,31 @@ async def test_lists_follow_a_merge_in_every_process(two: list[Desk], database: 
         await begin_change(connection)
         await move_keys(connection, old, other)
     assert [one.patient_name for one in await here.page(sought, 10)] == ["b"]
+
+
+@pytest.mark.anyio
+async def test_a_crowd_that_wants_a_new_name_and_is_refused_is_answered(
+    two: list[Desk], database: Database
+) -> None:
+    """Each refusal takes the name back, and the others still want it."""
+    await two[0].book(booking(doctor_name="d"))
+    wanted = [
+        booking(office_number="new", doctor_name="d", patient_name=f"p{number}")
+        for number in range(60)
+    ]
+    found = await outcomes(*(two[n % 2].book(one) for n, one in enumerate(wanted)))
+    assert Counter(type(one) for one in found) == {TimeTaken: 60}
+    assert "new" not in await registered(database)
+
+
+@pytest.mark.anyio
+async def test_a_crowd_books_under_a_new_name_together(two: list[Desk], database: Database) -> None:
+    wanted = [
+        booking(office_number=SPELLINGS[number % 6], date_time=f"2027-12-01T10:{number:02}:00")
+        for number in range(60)
+    ]
+    found = await outcomes(*(two[n % 2].book(one) for n, one in enumerate(wanted)))
+    kinds = Counter(type(one) for one in found)
+    assert kinds[Confirmation] >= 2
+    assert kinds[Confirmation] + kinds[TimeTaken] == 60
+    assert len(await registered(database)) == 1
