@@ -155,7 +155,9 @@ def clinic(
     """
     settings: dict[str, Any] = {"CLINIC_TIMEZONE": "Europe/Berlin"}
     if request.param is Dialect.POSTGRESQL:
-        settings["DATABASE_URL"] = request.getfixturevalue("postgres").create_database("session")
+        # It may be set up anew in one worker, when tests of the other kind came between.
+        postgres = request.getfixturevalue("postgres")
+        settings["DATABASE_URL"] = postgres.create_database(f"session_{next(NUMBERS)}")
     with running(tmp_path_factory.mktemp("clinic"), **settings) as process:
         yield process
         assert process.stop() == 0

@@ -110,9 +110,8 @@ class Desk:
             except RegistryChanged:
                 self._memory.forget(rules.version)
             except NotFree:
-                left -= (
-                    1  # the conflicts have vanished, or the writer has to find the same for its key
-                )
+                # The conflicts have vanished, or the writer has to find the same for its key.
+                left -= 1
             except (ClosedThen, NotInUse, NotRegistered, WrongFields):
                 # Of a taken time the statement that did not write it has looked at the version.
                 if await self._memory.is_current(rules):
@@ -341,10 +340,11 @@ class Desk:
         doctors = await self._candidates(
             "doctor", search.doctor_name, kind.doctors if kind else None
         )
-        for office in offices if search.office_number else ():
-            check_offered(kind, office.id, None)
-        for doctor in doctors if search.doctor_name else ():
-            check_offered(kind, offices[0].id if offices else 0, doctor.id)
+        check_offered(
+            kind,
+            offices[0].id if search.office_number is not None else None,
+            doctors[0].id if search.doctor_name is not None else None,
+        )
         now = utc_now().astimezone(self.zone).replace(tzinfo=None, microsecond=0)
         begins = now + MINUTE - datetime.timedelta(seconds=now.second)
         if search.first_day is not None:

@@ -14,7 +14,7 @@ from clinic.appointments.appointment import EXAMPLE, IllegalTransition, NoSuchAp
 from clinic.appointments.availability import ClosedThen, TimeTaken
 from clinic.appointments.desk import Desk
 from clinic.appointments.feed import END, beginning, entry, utc
-from clinic.appointments.handlers import CALENDAR, CHANGE_TYPES, CSV
+from clinic.appointments.handlers import CALENDAR, CSV
 from clinic.appointments.idempotency import FORM, KEPT, BadKey, KeyReused
 from clinic.appointments.requests import Booking, Change, Minutes
 from clinic.appointments.search import FeedSearch, FreeTimeSearch, Search, cursor
@@ -24,14 +24,8 @@ from clinic.registry.names import Name, Note, OfficeNumber, Phone, Reason, TypeN
 from clinic.registry.records import NotInUse, NotRegistered
 from clinic.web.conditions import entity_tag
 from clinic.web.endpoints import Answer, Body, Content, Endpoint, Header
-from clinic.web.reading import JSON
+from clinic.web.reading import CHANGE_TYPES, JSON, without_defaults
 from clinic.web.refusals import MaybeDone, NotNow
-
-
-def without_defaults(schema: dict[str, Any]) -> None:
-    """Take the defaults out of a JSON Schema: there is none for what is not there."""
-    for member in schema["properties"].values():
-        member.pop("default", None)
 
 
 class AppointmentRecord(BaseModel):

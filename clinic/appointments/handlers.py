@@ -1,6 +1,5 @@
 """What each endpoint of appointments does: read the request, ask the desk, write the answer."""
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -19,13 +18,11 @@ from clinic.appointments.spreadsheet import as_csv
 from clinic.database import wall_clock_text
 from clinic.web.conditions import entity_tag, is_known, may_change
 from clinic.web.headers import header, preferred
-from clinic.web.reading import JSON, read_json_object
+from clinic.web.reading import CHANGE_TYPES, JSON, read_id, read_json_object
 from clinic.web.streaming import stream
 
 CSV = "text/csv"
 CALENDAR = "text/calendar"
-# A change is a merge patch (RFC 7396): what is not in it stays as it is.
-CHANGE_TYPES = (JSON, "application/merge-patch+json")
 
 
 async def book(desk: Desk, request: Request) -> Response:
@@ -44,7 +41,7 @@ async def book(desk: Desk, request: Request) -> Response:
 
 async def show(desk: Desk, request: Request) -> Response:
     """Show an appointment, unless the client has it in this version."""
-    appointment = await desk.show(read_id(request))
+    appointment = await desk.show(read_id(request, NoSuchAppointment))
     if is_known(request, appointment.version):
         tag = entity_tag(appointment.version)
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
@@ -56,18 +53,18 @@ async def change(desk: Desk, request: Request) -> Response:
     sent = await read_json_object(request, CHANGE_TYPES)
     wanted = Change.read(sent, desk.zone).wanted()
     allowed = partial(may_change, request)
-    return record_response(await desk.change(read_id(request), wanted, allowed))
+    return record_response(await desk.change(read_id(request, NoSuchAppointment), wanted, allowed))
 
 
 async def cancel(desk: Desk, request: Request) -> Response:
     """Cancel an appointment, and show it as it is now."""
     allowed = partial(may_change, request)
-    return record_response(await desk.cancel(read_id(request), allowed))
+    return record_response(await desk.cancel(read_id(request, NoSuchAppointment), allowed))
 
 
 async def history(desk: Desk, request: Request) -> Response:
     """List the events of an appointment."""
-    events = await desk.history(read_id(request))
+    events = await desk.history(read_id(request, NoSuchAppointment))
     return Response(f"[{','.join(events)}]", media_type=JSON)
 
 
@@ -146,15 +143,3 @@ def record_response(appointment: Appointment) -> Response:
     """Return the answer that shows an appointment as it is now."""
     tag = entity_tag(appointment.version)
     return Response(to_json(appointment.record()), headers={"ETag": tag}, media_type=JSON)
-
-
-def read_id(request: Request) -> int:
-    """Return the id in the path.
-
-    Raises:
-        NoSuchAppointment: it is no id that could ever be.
-    """
-    text: str = request.path_params["id"]
-    if not re.fullmatch("[0-9]{1,18}", text):
-        raise NoSuchAppointment
-    return int(text)

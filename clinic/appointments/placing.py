@@ -72,19 +72,23 @@ def find_type(name: str | None, rules: Rules) -> AppointmentType | None:
     return found
 
 
-def check_offered(kind: AppointmentType | None, office_id: int, doctor_id: int | None) -> None:
-    """Check that an office and a doctor offer a type.
+def check_offered(
+    kind: AppointmentType | None, office_id: int | None, doctor_id: int | None
+) -> None:
+    """Check that an office and a doctor offer a type; None is not checked.
 
     Raises:
         WrongFields: one of them does not.
     """
     if kind is None:
         return
-    wrong: list[Kind] = []
-    if kind.offices is not None and office_id not in kind.offices:
-        wrong.append("office")
-    if kind.doctors is not None and doctor_id is not None and doctor_id not in kind.doctors:
-        wrong.append("doctor")
+    offered: tuple[tuple[Kind, int | None, frozenset[int] | None], ...]
+    offered = (("office", office_id, kind.offices), ("doctor", doctor_id, kind.doctors))
+    wrong = [
+        one
+        for one, number, those in offered
+        if number is not None and those is not None and number not in those
+    ]
     if wrong:
         detail = f"does not offer {kind.name}"
         raise WrongFields([{"pointer": f"#/{FIELDS[one]}", "detail": detail} for one in wrong])

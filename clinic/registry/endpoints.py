@@ -1,6 +1,5 @@
 """The endpoints of the registry: what each does, and how it is described."""
 
-import re
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -24,11 +23,9 @@ from clinic.registry.requests import (
     change_of,
 )
 from clinic.web.endpoints import Answer, Body, Content, Endpoint, Header
-from clinic.web.reading import JSON, read_fields, read_json_object
+from clinic.web.reading import CHANGE_TYPES, JSON, read_fields, read_id, read_json_object
 from clinic.web.refusals import MaybeDone, NotNow
 
-# A change is a merge patch (RFC 7396): what is not in it stays as it is.
-CHANGE_TYPES = (JSON, "application/merge-patch+json")
 NEW: dict[Kind, type[Registration]] = {"office": NewOffice, "doctor": NewDoctor}
 CHANGES: dict[Kind, type[Change]] = {"office": OfficeChange, "doctor": DoctorChange}
 
@@ -73,26 +70,14 @@ async def register(kind: Kind, registry: Registry, request: Request) -> Response
 
 async def show(kind: Kind, registry: Registry, request: Request) -> Response:
     """Show an office or a doctor."""
-    return answer(await registry.show(kind, read_id(request)))
+    return answer(await registry.show(kind, read_id(request, NoSuchRecord)))
 
 
 async def change(kind: Kind, registry: Registry, request: Request) -> Response:
     """Rename an office or a doctor, take it out of use, or merge it into another."""
     sent = await read_json_object(request, CHANGE_TYPES)
     wanted = change_of(read_fields(CHANGES[kind], sent, {}))
-    return answer(await registry.change(kind, read_id(request), wanted))
-
-
-def read_id(request: Request) -> int:
-    """Return the id in the path.
-
-    Raises:
-        NoSuchRecord: it is no id that could ever be.
-    """
-    text: str = request.path_params["id"]
-    if not re.fullmatch("[0-9]{1,18}", text):
-        raise NoSuchRecord
-    return int(text)
+    return answer(await registry.change(kind, read_id(request, NoSuchRecord), wanted))
 
 
 def endpoints(kind: Kind, example: str, other: str) -> tuple[Endpoint[Registry], ...]:

@@ -8,14 +8,16 @@ every booking from the moment it is committed, in every process, and no process 
 import asyncio
 import difflib
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import anyio.to_thread
 
-from clinic.database import Database
+from clinic.database import Connection, Database, again_if_lost
 from clinic.registry.names import name_key
 from clinic.registry.queries import (
+    begin_change,
     draw_resource_id,
     select_by_keys,
     select_resources,
@@ -31,6 +33,8 @@ from clinic.registry.records import (
     Resource,
 )
 from clinic.registry.timetable import Timetable
+
+Result = TypeVar("Result")
 
 # So many names are remembered; who uses more asks the database for each.
 MOST_NAMES = 20_000
@@ -105,6 +109,23 @@ class Memory:
         if not current:
             self.forget(rules.version)
         return current
+
+    async def change(self, change: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """Change the registry in a transaction, and raise its version.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+
+        async def transact() -> Result:
+            async with self.database.transaction() as connection:
+                # Before anything is read: nobody books from here on until this is committed.
+                await begin_change(connection)
+                return await change(connection)
+
+        result = await again_if_lost(transact)
+        self.forget()
+        return result
 
     async def find(self, kind: Kind, name: str) -> Resource | None:
         """Return the office or doctor of a name, or None if there is none.

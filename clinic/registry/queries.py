@@ -371,23 +371,18 @@ async def insert_week(connection: Connection, week: Week) -> int:
             "doctor_id": week.place.doctor_id,
             "valid_from": week.valid_from,
             "valid_until": week.valid_until,
-            "days": [[[h.opens, h.closes, h.office_id] for h in day] for day in week.days],
+            "days": _days_json(week),
         },
     )
     return int(rows[0]["id"])
 
 
-async def insert_exceptional(
-    connection: Connection, one: Exceptional, imported_as: str | None = None
-) -> int | None:
-    """Keep a closure or an opening, and return its id; None if it was imported before."""
+async def insert_exceptional(connection: Connection, one: Exceptional) -> int:
+    """Keep a closure or an opening, and return its id."""
     rows = await connection.fetch_all(
         """
-        insert into exceptional_hours (
-            office_id, doctor_id, opens, begins, ends, reason, imported_as
-        )
-        values (:office_id, :doctor_id, :opens, :begins, :ends, :reason, :imported_as)
-        on conflict do nothing
+        insert into exceptional_hours (office_id, doctor_id, opens, begins, ends, reason)
+        values (:office_id, :doctor_id, :opens, :begins, :ends, :reason)
         returning id
         """,
         {
@@ -397,10 +392,9 @@ async def insert_exceptional(
             "begins": one.begins,
             "ends": one.ends,
             "reason": one.reason,
-            "imported_as": imported_as,
         },
     )
-    return int(rows[0]["id"]) if rows else None
+    return int(rows[0]["id"])
 
 
 async def select_weeks(target: Reads) -> list[Week]:
@@ -416,11 +410,37 @@ async def select_weeks(target: Reads) -> list[Week]:
 
 
 async def update_week(connection: Connection, week: Week) -> None:
-    """Write down until when weekly hours hold."""
+    """Write down what weekly hours have become."""
     await connection.execute(
-        "update weekly_hours set valid_until = :valid_until where id = :id",
-        {"id": week.id, "valid_until": week.valid_until},
+        """
+        update weekly_hours
+        set office_id = :office_id, doctor_id = :doctor_id, valid_until = :valid_until, days = :days
+        where id = :id
+        """,
+        {
+            "id": week.id,
+            "office_id": week.place.office_id,
+            "doctor_id": week.place.doctor_id,
+            "valid_until": week.valid_until,
+            "days": _days_json(week),
+        },
     )
+
+
+def _days_json(week: Week) -> list[list[list[int | None]]]:
+    return [[[one.opens, one.closes, one.office_id] for one in day] for day in week.days]
+
+
+MOVE_EXCEPTIONAL: dict[Kind, str] = {
+    "office": "update exceptional_hours set office_id = :into where office_id = :resource_id",
+    "doctor": "update exceptional_hours set doctor_id = :into where doctor_id = :resource_id",
+}
+
+
+async def move_exceptional(connection: Connection, kind: Kind, resource_id: int, into: int) -> None:
+    """Have closures and openings of an office or a doctor be those of another."""
+    values = {"resource_id": resource_id, "into": into}
+    await connection.execute(MOVE_EXCEPTIONAL[kind], values)
 
 
 async def delete_week(connection: Connection, week_id: int) -> bool:

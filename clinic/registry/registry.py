@@ -8,22 +8,26 @@ from typing import Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from clinic.database import Connection, Database, again_if_lost
+from clinic.database import Connection, Database
 from clinic.registry.memory import Memory
 from clinic.registry.names import name_key
 from clinic.registry.queries import (
-    begin_change,
+    delete_week,
     draw_resource_id,
     insert_key,
     insert_resources,
+    move_exceptional,
     move_keys,
     replace_in_types,
     select_by_keys,
     select_resource,
     select_resources,
+    select_weeks,
     update_resource,
+    update_week,
 )
 from clinic.registry.records import Kind, NameTaken, NewResource, NoSuchRecord, Resource
+from clinic.registry.timetable import place_of
 from clinic.web.refusals import Refusal
 
 # Pairs of appointments that a refused merge names.
@@ -148,30 +152,29 @@ class Registry:
             CannotMerge: it is the same, or one of the two was merged before.
             MergeOverlaps: appointments of the two overlap.
         """
-        changed = await again_if_lost(partial(self._change, kind, resource_id, wanted))
-        self.memory.forget()
-        return changed
+        return await self.memory.change(
+            partial(self._change, kind=kind, resource_id=resource_id, wanted=wanted)
+        )
 
-    async def _change(self, kind: Kind, resource_id: int, wanted: ResourceChange) -> Resource:
-        async with self.database.transaction() as connection:
-            # Before anything is read: from here on nobody books until this has been committed.
-            await begin_change(connection)
-            current = _found(await select_resource(connection, kind, resource_id))
-            if current.merged_into is not None:
-                raise CannotMerge
-            if wanted.merged_into is not None:
-                return await self._merge(connection, current, wanted.merged_into)
-            if wanted.name is not None:
-                owner = await insert_key(connection, kind, name_key(wanted.name), resource_id)
-                if owner is not None:
-                    raise NameTaken(owner)
-            changed = replace(
-                current,
-                name=current.name if wanted.name is None else wanted.name,
-                active=current.active if wanted.active is None else wanted.active,
-            )
-            await update_resource(connection, changed)
-            return changed
+    async def _change(
+        self, connection: Connection, kind: Kind, resource_id: int, wanted: ResourceChange
+    ) -> Resource:
+        current = _found(await select_resource(connection, kind, resource_id))
+        if current.merged_into is not None:
+            raise CannotMerge
+        if wanted.merged_into is not None:
+            return await self._merge(connection, current, wanted.merged_into)
+        if wanted.name is not None:
+            owner = await insert_key(connection, kind, name_key(wanted.name), resource_id)
+            if owner is not None:
+                raise NameTaken(owner)
+        changed = replace(
+            current,
+            name=current.name if wanted.name is None else wanted.name,
+            active=current.active if wanted.active is None else wanted.active,
+        )
+        await update_resource(connection, changed)
+        return changed
 
     async def _merge(self, connection: Connection, source: Resource, into_id: int) -> Resource:
         into = await select_resource(connection, source.kind, into_id)
@@ -183,9 +186,29 @@ class Registry:
         await self.book.move(connection, source.kind, source, into)
         await move_keys(connection, source.id, into.id)
         await replace_in_types(connection, source.kind, source.id, into.id)
+        await self._merge_schedules(connection, source, into)
         merged = replace(source, active=False, merged_into=into.id)
         await update_resource(connection, merged)
         return merged
+
+    async def _merge_schedules(
+        self, connection: Connection, source: Resource, into: Resource
+    ) -> None:
+        """Have closures, openings and hours mean the one that is left.
+
+        Where both have weekly hours, those of the one that is left hold.
+        """
+        weeks = await select_weeks(connection)
+        theirs = place_of(source.kind, source.id)
+        has_hours = any(week.place == place_of(source.kind, into.id) for week in weeks)
+        for week in weeks:
+            if week.place == theirs and has_hours:
+                await delete_week(connection, week.id)
+                continue
+            changed = week.with_resource(source.kind, source.id, into.id)
+            if changed != week:
+                await update_week(connection, changed)
+        await move_exceptional(connection, source.kind, source.id, into.id)
 
 
 def _found(resource: Resource | None) -> Resource:

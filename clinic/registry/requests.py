@@ -1,6 +1,6 @@
 """What a client may ask of the registry."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -8,13 +8,7 @@ from pydantic_core import PydanticCustomError
 from clinic.events import Id
 from clinic.registry.names import Name, OfficeNumber
 from clinic.registry.registry import ResourceChange
-
-
-def without_defaults(schema: dict[str, Any]) -> None:
-    """Take the defaults out of a JSON Schema: generators of clients would have them sent."""
-    for member in schema["properties"].values():
-        member.pop("default", None)
-
+from clinic.web.reading import without_defaults
 
 STRICT = ConfigDict(
     strict=True,

@@ -1,17 +1,16 @@
 """The schedule: weekly hours, closures and openings, as they are set and taken back."""
 
 import datetime
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self
 
-from clinic.database import Connection, Database, again_if_lost
+from clinic.database import Connection, Database
 from clinic.events import Status
 from clinic.registry.memory import Memory
 from clinic.registry.queries import (
-    begin_change,
     delete_exceptional,
     delete_week,
     insert_exceptional,
@@ -23,8 +22,6 @@ from clinic.registry.queries import (
 from clinic.registry.records import NoSuchRecord
 from clinic.registry.timetable import Exceptional, Week
 from clinic.web.refusals import Refusal
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +90,7 @@ class Schedule:
             await self._check(connection, week)
             return replace(week, id=await insert_week(connection, week))
 
-        return await self._change(change)
+        return await self.memory.change(change)
 
     async def change_week(self, week_id: int, valid_until: datetime.date | None) -> Week:
         """Let weekly hours end on another day, or on none.
@@ -112,7 +109,7 @@ class Schedule:
             await update_week(connection, changed)
             return changed
 
-        return await self._change(change)
+        return await self.memory.change(change)
 
     async def remove_week(self, week_id: int) -> None:
         """Take weekly hours back.
@@ -120,7 +117,7 @@ class Schedule:
         Raises:
             NoSuchRecord: there are none with this id.
         """
-        if not await self._change(partial(delete_week, week_id=week_id)):
+        if not await self.memory.change(partial(delete_week, week_id=week_id)):
             raise NoSuchRecord
 
     async def exceptional(self, *, opens: bool) -> list[Exceptional]:
@@ -134,18 +131,18 @@ class Schedule:
         """
 
         async def change(connection: Connection) -> tuple[Exceptional, Sequence[Standing]]:
-            made = replace(closure, id=await insert_exceptional(connection, closure) or 0)
+            made = replace(closure, id=await insert_exceptional(connection, closure))
             return made, await self.book.standing(connection, made)
 
-        return await self._change(change)
+        return await self.memory.change(change)
 
     async def open(self, opening: Exceptional) -> Exceptional:
         """Open against the weekly hours."""
 
         async def change(connection: Connection) -> Exceptional:
-            return replace(opening, id=await insert_exceptional(connection, opening) or 0)
+            return replace(opening, id=await insert_exceptional(connection, opening))
 
-        return await self._change(change)
+        return await self.memory.change(change)
 
     async def remove_exceptional(self, number: int, *, opens: bool) -> None:
         """Take a closure or an opening back.
@@ -153,21 +150,10 @@ class Schedule:
         Raises:
             NoSuchRecord: there is none with this id.
         """
-        if not await self._change(partial(delete_exceptional, number=number, opens=opens)):
+        if not await self.memory.change(partial(delete_exceptional, number=number, opens=opens)):
             raise NoSuchRecord
 
     async def _check(self, connection: Connection, week: Week) -> None:
         for other in await select_weeks(connection):
             if other.id != week.id and other.place == week.place and other.overlaps(week):
                 raise HoursOverlap(other.id)
-
-    async def _change(self, change: Callable[[Connection], Awaitable[Result]]) -> Result:
-        async def transact() -> Result:
-            async with self.database.transaction() as connection:
-                # First of all: from here on nobody books until this has been committed.
-                await begin_change(connection)
-                return await change(connection)
-
-        result = await again_if_lost(transact)
-        self.memory.forget()
-        return result

@@ -8,7 +8,6 @@ from pydantic import BaseModel
 
 from clinic.events import Id, Status, WallClockTime
 from clinic.registry import schedule_handlers as handlers
-from clinic.registry.endpoints import CHANGE_TYPES
 from clinic.registry.names import Name, OfficeNumber, Reason, TypeName
 from clinic.registry.records import NameTaken, NoSuchRecord, NotRegistered
 from clinic.registry.schedule import HoursOverlap
@@ -27,7 +26,7 @@ from clinic.registry.schedule_requests import (
     WeeklyHours,
 )
 from clinic.web.endpoints import Answer, Body, Content, Endpoint, Header
-from clinic.web.reading import JSON
+from clinic.web.reading import CHANGE_TYPES, JSON
 from clinic.web.refusals import MaybeDone, NotNow
 
 

@@ -11,9 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clinic.database import wall_clock_text
-from clinic.registry.endpoints import CHANGE_TYPES, read_id
 from clinic.registry.memory import Memory
-from clinic.registry.records import AppointmentType, Kind, NotRegistered
+from clinic.registry.records import AppointmentType, Kind, NoSuchRecord, NotRegistered
 from clinic.registry.registry import Registry
 from clinic.registry.schedule import Schedule, Standing
 from clinic.registry.schedule_requests import (
@@ -29,7 +28,7 @@ from clinic.registry.schedule_requests import (
 )
 from clinic.registry.timetable import Exceptional, Hours, Place, Week
 from clinic.registry.types import Types
-from clinic.web.reading import JSON, read_fields, read_json_object
+from clinic.web.reading import CHANGE_TYPES, JSON, read_fields, read_id, read_json_object
 
 
 @dataclass(frozen=True)
@@ -189,13 +188,13 @@ async def hours_of(part: Scheduling, hours: Sequence[HoursOfDay]) -> tuple[Hours
 async def change_hours(part: Scheduling, request: Request) -> Response:
     """Let weekly hours end on another day."""
     sent = read_fields(HoursChange, await read_json_object(request, CHANGE_TYPES), {})
-    week = await part.schedule.change_week(read_id(request), sent.valid_until)
+    week = await part.schedule.change_week(read_id(request, NoSuchRecord), sent.valid_until)
     return shown(week_record(week, await part.names()))
 
 
 async def remove_hours(part: Scheduling, request: Request) -> Response:
     """Take weekly hours back."""
-    await part.schedule.remove_week(read_id(request))
+    await part.schedule.remove_week(read_id(request, NoSuchRecord))
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
@@ -239,13 +238,13 @@ async def _exceptional(part: Scheduling, sent: Closure | Opening, *, opens: bool
 
 async def remove_closure(part: Scheduling, request: Request) -> Response:
     """Take a closure back."""
-    await part.schedule.remove_exceptional(read_id(request), opens=False)
+    await part.schedule.remove_exceptional(read_id(request, NoSuchRecord), opens=False)
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
 async def remove_opening(part: Scheduling, request: Request) -> Response:
     """Take an opening back."""
-    await part.schedule.remove_exceptional(read_id(request), opens=True)
+    await part.schedule.remove_exceptional(read_id(request, NoSuchRecord), opens=True)
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
@@ -277,7 +276,7 @@ async def add_type(part: Scheduling, request: Request) -> Response:
 
 async def show_type(part: Scheduling, request: Request) -> Response:
     """Show an appointment type."""
-    found = await part.types.show(read_id(request))
+    found = await part.types.show(read_id(request, NoSuchRecord))
     return shown(type_record(found, await part.names()))
 
 
@@ -289,5 +288,5 @@ async def change_type(part: Scheduling, request: Request) -> Response:
         fields["offices"] = await part.ids_of("office", sent.offices)
     if "doctors" in fields:
         fields["doctors"] = await part.ids_of("doctor", sent.doctors)
-    changed = await part.types.change(read_id(request), fields)
+    changed = await part.types.change(read_id(request, NoSuchRecord), fields)
     return shown(type_record(changed, await part.names()))

@@ -13,7 +13,7 @@ import datetime
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 DAY = datetime.timedelta(days=1)
@@ -77,6 +77,11 @@ class Place:
 CLINIC = Place()
 
 
+def place_of(kind: Literal["office", "doctor"], resource_id: int) -> Place:
+    """Return the place that an office or a doctor is."""
+    return Place(office_id=resource_id) if kind == "office" else Place(doctor_id=resource_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Week:
     """The weekly hours of a place, from one day to another; None has no end.
@@ -89,6 +94,22 @@ class Week:
     valid_from: datetime.date | None
     valid_until: datetime.date | None
     days: tuple[tuple[Hours, ...], ...]
+
+    def with_resource(self, kind: Literal["office", "doctor"], number: int, into: int) -> "Week":
+        """Return the same hours with one office or doctor in the place of another."""
+        place = self.place
+        if place == place_of(kind, number):
+            place = place_of(kind, into)
+        days = self.days
+        if kind == "office":
+            moved: dict[int | None, int | None] = {number: into}
+            days = tuple(
+                tuple(
+                    replace(one, office_id=moved.get(one.office_id, one.office_id)) for one in day
+                )
+                for day in days
+            )
+        return replace(self, place=place, days=days)
 
     def overlaps(self, other: "Week") -> bool:
         """Tell whether both hold on some day."""

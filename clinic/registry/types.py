@@ -1,14 +1,13 @@
 """Appointment types, as they are set and changed."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from clinic.database import Connection, Database, again_if_lost
+from clinic.database import Connection, Database
 from clinic.registry.memory import Memory
 from clinic.registry.names import name_key
-from clinic.registry.queries import begin_change, insert_type, select_types, update_type
+from clinic.registry.queries import insert_type, select_types, update_type
 from clinic.registry.records import AppointmentType, NameTaken, NoSuchRecord
 
 
@@ -37,7 +36,7 @@ class Types:
         Raises:
             NameTaken: another type has this name.
         """
-        return await self._change(partial(self._add, kind=kind))
+        return await self.memory.change(partial(self._add, kind=kind))
 
     async def change(self, type_id: int, fields: dict[str, Any]) -> AppointmentType:
         """Change fields of a type; what is booked stays as it is.
@@ -46,7 +45,7 @@ class Types:
             NoSuchRecord: there is none with this id.
             NameTaken: another type has this name.
         """
-        return await self._change(partial(self._alter, type_id=type_id, fields=fields))
+        return await self.memory.change(partial(self._alter, type_id=type_id, fields=fields))
 
     async def _add(self, connection: Connection, kind: AppointmentType) -> AppointmentType:
         key = name_key(kind.name)
@@ -64,18 +63,6 @@ class Types:
         if owner is not None and owner.id != type_id:
             raise NameTaken(owner.id)
         await update_type(connection, changed, name_key(changed.name))
-        return changed
-
-    async def _change(
-        self, change: Callable[[Connection], Awaitable[AppointmentType]]
-    ) -> AppointmentType:
-        async def transact() -> AppointmentType:
-            async with self.database.transaction() as connection:
-                await begin_change(connection)
-                return await change(connection)
-
-        changed = await again_if_lost(transact)
-        self.memory.forget()
         return changed
 
 

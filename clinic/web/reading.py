@@ -43,6 +43,8 @@ LONGEST_QUERY_BYTES = 8 * 1024
 MOST_PARAMETERS = 50
 
 JSON = "application/json"
+# A change is a merge patch (RFC 7396): what is not in it stays as it is.
+CHANGE_TYPES = (JSON, "application/merge-patch+json")
 PLAIN = {"Accept-Encoding": "identity"}
 
 
@@ -170,6 +172,24 @@ class DayRange(BaseModel):
             ValidationError: it names every parameter that is wrong.
         """
         return cls.model_validate(read_query(request, names_of(cls)))
+
+
+def without_defaults(schema: dict[str, Any]) -> None:
+    """Take the defaults out of a JSON Schema: generators of clients would have them sent."""
+    for member in schema["properties"].values():
+        member.pop("default", None)
+
+
+def read_id(request: Request, missing: type[Refusal]) -> int:
+    """Return the id in a request's path.
+
+    Raises:
+        Refusal: it is no id that could ever be; ``missing`` says that there is none.
+    """
+    text: str = request.path_params["id"]
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise missing
+    return int(text)
 
 
 async def read_json_object(

@@ -182,10 +182,6 @@ def test_the_older_name_of_the_time_is_taken(clinic: ClinicProcess) -> None:
             {"note": "a\nb"},
             {"#/note": "must be one line of text, without control characters"},
         ),
-        (
-            {"appointment_type": "осмотр"},
-            {"#/appointment_type": "is no appointment type; there are: none yet"},
-        ),
         ({"duration_minutes": 0}, {"#/duration_minutes": "must be from 1 to 1440 minutes"}),
         ({"duration_minutes": 10**400}, {"#/duration_minutes": "must be from 1 to 1440 minutes"}),
         ({"duration_minutes": 1e300}, {"#/duration_minutes": "must be from 1 to 1440 minutes"}),
@@ -234,6 +230,16 @@ def test_a_wrong_field_is_named_and_nothing_stored(
 ) -> None:
     before = listed(clinic)
     assert wrong(clinic.http.post("/appointment", json=SENT | change)) == errors
+    assert listed(clinic) == before
+
+
+def test_a_type_that_is_none_is_answered_with_those_there_are(clinic: ClinicProcess) -> None:
+    before = listed(clinic)
+    every = clinic.http.get("/appointment-type").json()
+    known = ", ".join(sorted(one["name"] for one in every if one["active"])[:10])
+    error = f"is no appointment type; there are: {known or 'none yet'}"
+    sent = SENT | {"appointment_type": "осмотр"}
+    assert wrong(clinic.http.post("/appointment", json=sent)) == {"#/appointment_type": error}
     assert listed(clinic) == before
 
 

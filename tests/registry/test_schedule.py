@@ -300,3 +300,39 @@ def test_names_that_nobody_has_are_refused_with_the_nearest(clinic: ClinicProces
     )
     assert (refused.status_code, refused.json()["type"]) == (422, "/docs#not-registered")
     assert name in refused.json()["nearest"]
+
+
+def merge(clinic: ClinicProcess, kind: str, source: str, into: str) -> None:
+    ids = {one["name"]: one["id"] for one in clinic.http.get(f"/{kind}").json()}
+    answer = clinic.http.patch(f"/{kind}/{ids[source]}", json={"merged_into": ids[into]})
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_merge_takes_closures_and_hours_along(clinic: ClinicProcess) -> None:
+    source, into, doctor = new_name("office"), new_name("office"), new_name("doctor")
+    for kind, name in (("office", source), ("office", into), ("doctor", doctor)):
+        post(clinic, f"/{kind}", name=name)
+    in_source = [{**WORK[0], "office_number": source}]
+    post(clinic, "/hours", doctor_name=doctor, week={"monday": in_source})
+    post(clinic, "/hours", office_number=source, week={"monday": WORK})
+    day = a_monday()
+    painted: dict[str, Any] = {
+        "begins": f"{day}T09:00:00",
+        "ends": f"{day}T10:00:00",
+        "reason": "painters",
+    }
+    post(clinic, "/closure", office_number=source, **painted)
+    merge(clinic, "office", source, into)
+    there = {"office_number": into, "doctor_name": doctor}
+    assert ask(clinic, day, "09:30", **there).status_code == 409  # painters
+    assert ask(clinic, day, "10:30", **there).status_code == 201  # where the doctor is now
+    assert ask(clinic, day, "13:30", office_number=into).status_code == 409  # lunch
+
+
+def test_the_hours_of_the_one_that_is_left_hold_after_a_merge(clinic: ClinicProcess) -> None:
+    source, into = new_name("doctor"), doctor_at_work(clinic)
+    post(clinic, "/doctor", name=source)
+    post(clinic, "/hours", doctor_name=source, week={"tuesday": WORK})
+    merge(clinic, "doctor", source, into)
+    hours = [one for one in clinic.http.get("/hours").json() if one["doctor_name"] == into]
+    assert [bool(one["week"]["monday"]) for one in hours] == [True]
