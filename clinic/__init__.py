@@ -18,11 +18,13 @@ The floors; each imports only from those below it (import-linter checks that)::
     appointments   what the clinic does         | analytics    what the clinic learns
     registry       who and where: offices, doctors, appointment types; when they work
     events         the facts the clinic tells: where the two meet
+    access         who may come in, and who did it
     web            HTTP as a service            | messaging    how facts travel
     database       open, migrate, transactions; the one place that knows each dialect
     signals        SIGTERM and Ctrl-C stop the services
     supervisor     keeps services running       | settings     the environment, read once
     logs           a log that blocks nobody    | addresses    URLs that could be misread
+    acting         who acts, and by which request
 
 Only ``cli``, ``roles`` and ``parts`` see the settings; the floors below are given plain values.
 

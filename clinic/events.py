@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import from_json
 from uuid_utils import uuid7
 
+from clinic.acting import acting
 from clinic.messaging.message import Message, Unreadable
 
 EventType = Literal[
@@ -122,7 +123,11 @@ class AppointmentFacts:
 
 @dataclass(slots=True, kw_only=True)
 class Event:
-    """Something that happened to an appointment at the moment ``time``."""
+    """Something that happened to an appointment at the moment ``time``.
+
+    ``actor`` is who did it, the name of a token or ``anonymous``, and ``requestid`` by which
+    request; both are extensions of CloudEvents, whose names have nothing but small letters.
+    """
 
     __pydantic_config__ = _READING
 
@@ -133,6 +138,8 @@ class Event:
     subject: Annotated[str, Field(min_length=1, max_length=100)]
     time: AwareDatetime
     datacontenttype: Literal["application/json"] = "application/json"
+    actor: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    requestid: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     data: AppointmentFacts
 
     def message(self) -> Message:
@@ -152,7 +159,8 @@ def subject_of(appointment_id: int) -> str:
 
 
 def tell(event_type: EventType, facts: AppointmentFacts, now: datetime.datetime) -> Event:
-    """Return a new event, which says what has just happened."""
+    """Return a new event, which says what has just happened, by whoever acts."""
+    actor, request_id = acting()
     return Event(
         # UUIDs of version 7 grow with time (RFC 9562, 5.7), so an index over them grows at its end.
         # With random ones, a batch would rewrite a page of the index for each event.
@@ -160,6 +168,8 @@ def tell(event_type: EventType, facts: AppointmentFacts, now: datetime.datetime)
         type=event_type,
         subject=subject_of(facts.appointment_id),
         time=now,
+        actor=actor,
+        requestid=request_id,
         data=facts,
     )
 

@@ -2,11 +2,17 @@
 
 import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from starlette.routing import Route
 
 from clinic import __version__
+from clinic.access import endpoints as access
+from clinic.access.audit import Audit
+from clinic.access.file import TokensFile
+from clinic.access.guard import Guard
+from clinic.access.tokens import Tokens
 from clinic.addresses import ADVICE, is_misread
 from clinic.analytics import endpoints as analytics
 from clinic.analytics.recording import recognise, record
@@ -32,6 +38,7 @@ from clinic.registry.timetable import Hours
 from clinic.registry.types import Types
 from clinic.settings import BadSetting, Settings
 from clinic.web import docs, health
+from clinic.web.browsers import is_loopback
 from clinic.web.endpoints import Endpoint, routes
 
 ENDPOINTS: tuple[Endpoint[Any], ...] = (
@@ -39,6 +46,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     *registry.ENDPOINTS,
     *schedule.ENDPOINTS,
     *analytics.ENDPOINTS,
+    *access.ENDPOINTS,
     *health.ENDPOINTS,
     *docs.ENDPOINTS,
 )
@@ -139,14 +147,39 @@ class Parts:
         )
 
     @cached_property
+    def tokens(self) -> Tokens:
+        """The tokens by which clients are let in."""
+        path = self.settings.tokens_file
+        return Tokens(self.database, TokensFile(Path(path)) if path else None)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """Who did what."""
+        return Audit(self.database)
+
+    @cached_property
+    def guard(self) -> Guard:
+        """What lets requests in."""
+        settings = self.settings
+        return Guard(
+            self.tokens,
+            self.audit,
+            anonymous=settings.allow_anonymous or is_loopback(settings.host),
+            per_second=settings.requests_per_second,
+        )
+
+    @cached_property
     def api(self) -> list[Route]:
         """The routes of the HTTP API and of its description."""
+        numbers = analytics.Analytics(self.database, self.hours.minutes)
+        documents = docs.Documents(__version__, ENDPOINTS)
         return [
-            *routes(appointments.ENDPOINTS, self.desk),
-            *routes(registry.ENDPOINTS, self.registry),
-            *routes(schedule.ENDPOINTS, self.scheduling),
-            *routes(analytics.ENDPOINTS, analytics.Analytics(self.database, self.hours.minutes)),
-            *routes(docs.ENDPOINTS, docs.Documents(__version__, ENDPOINTS)),
+            *routes(appointments.ENDPOINTS, self.desk, self.guard),
+            *routes(registry.ENDPOINTS, self.registry, self.guard),
+            *routes(schedule.ENDPOINTS, self.scheduling, self.guard),
+            *routes(analytics.ENDPOINTS, numbers, self.guard),
+            *routes(access.ENDPOINTS, self.audit, self.guard),
+            *routes(docs.ENDPOINTS, documents, self.guard),
         ]
 
 
@@ -157,6 +190,7 @@ def check(settings: Settings) -> None:
         BadSetting: the clinic itself has the path at the proxy, or RabbitMQ's URL could be misread.
         BadDatabaseURL: the database's URL cannot be understood.
         BadBrokerURL: RabbitMQ's URL cannot be understood.
+        BadToken: the file of tokens cannot be read, or a line of it is wrong.
     """
     first = settings.root_path.split("/")[:2]
     if first in [endpoint.path.split("/")[:2] for endpoint in ENDPOINTS]:
@@ -164,6 +198,8 @@ def check(settings: Settings) -> None:
             "CLINIC_ROOT_PATH: must not begin with a path of the clinic itself, such as /docs"
         )
     read_database_url(settings.database_url)
+    if settings.tokens_file is not None:
+        TokensFile(Path(settings.tokens_file)).read()
     if settings.amqp_url is not None:
         if is_misread(settings.amqp_url):
             raise BadSetting(f"AMQP_URL: write amqp://user:password@host:5672/vhost; {ADVICE}")

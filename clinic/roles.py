@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import anyio
+from starlette.requests import Request
 from starlette.routing import Route
 
 from clinic import __version__
@@ -13,10 +14,10 @@ from clinic.database import DatabaseUnavailable, Upkeep, open_database
 from clinic.parts import Parts
 from clinic.settings import Role, Settings
 from clinic.signals import stopped_by_signals
-from clinic.supervisor import Service, State, Supervisor
+from clinic.supervisor import Misconfigured, Service, State, Supervisor
 from clinic.web import health
 from clinic.web.application import application
-from clinic.web.browsers import known_hosts
+from clinic.web.browsers import is_loopback, known_hosts
 from clinic.web.endpoints import routes
 from clinic.web.health import Health
 from clinic.web.server import HttpServer, Limits, address_of
@@ -43,13 +44,17 @@ class Process:
         services = [service(self) for service in ROLES[self.settings.role]]
         return Supervisor(services, grace_seconds=self.settings.grace_seconds)
 
-    async def health(self) -> Health:
-        """Return the health of the process."""
+    async def health(self, request: Request) -> Health:
+        """Return the health of the process, in parts if the client may know them."""
         supervisor = self.supervisor
         parts = {name: str(state) for name, state in supervisor.states.items()}
         if supervisor.states[DATABASE] is State.UP and not await self._database_answers():
             parts[DATABASE] = str(State.DOWN)
-        return Health(ready=supervisor.working and parts[DATABASE] == State.UP, parts=parts)
+        return Health(
+            ready=supervisor.working and parts[DATABASE] == State.UP,
+            parts=parts,
+            tells=self.parts.guard.is_known(request),
+        )
 
     async def _database_answers(self) -> bool:
         """Tell whether the database can be read and written now."""
@@ -74,7 +79,7 @@ def health_only(process: Process) -> Service:
 def _http(process: Process, features: Sequence[Route]) -> Service:
     settings = process.settings
     app = application(
-        [*features, *routes(health.ENDPOINTS, process.health)],
+        [*features, *routes(health.ENDPOINTS, process.health, process.parts.guard)],
         known_hosts(settings.hosts, settings.host),
         settings.root_path,
     )
@@ -115,12 +120,40 @@ def database(process: Process) -> Service:
     """
     settings = process.settings
 
-    def announce() -> None:
+    async def announce() -> None:
+        if settings.role is not Role.CONSUMER:
+            await look_at_door(process)
         address = f"http://{address_of(settings.host, settings.port)}"
         log.info("clinic %s, role %s, on %s", __version__, settings.role, address)
 
     upkeep = Upkeep(process.parts.database, settings.database_url, announce)
     return Service(DATABASE, upkeep.run)
+
+
+async def look_at_door(process: Process) -> None:
+    """Say who may come in; refuse to be open to others than this machine by mistake.
+
+    Raises:
+        Misconfigured: everyone could come in from elsewhere, and nobody has said that they may.
+        DatabaseUnavailable: the database cannot say whether there are tokens.
+    """
+    settings = process.settings
+    if (await process.parts.tokens.known()).any_ever:
+        return
+    if not process.parts.guard.anonymous:
+        raise Misconfigured(
+            f"{settings.host} can be reached by others, and no token has been made: make one with "
+            "`token make NAME --permission desk`, or listen on 127.0.0.1, or let everyone in with "
+            "CLINIC_ALLOW_ANONYMOUS=1"
+        )
+    if is_loopback(settings.host):
+        log.info("No token has been made yet: everyone on this machine may come in.")
+    else:
+        log.warning(
+            "CLINIC_ALLOW_ANONYMOUS: everyone who reaches %s reads and changes everything, until "
+            "the first token is made.",
+            settings.host,
+        )
 
 
 ROLES: dict[Role, tuple[Callable[[Process], Service], ...]] = {

@@ -176,6 +176,11 @@ class Settings(BaseSettings):
         "CLINIC_HOSTS", ()
     )
     root_path: Annotated[str, BeforeValidator(read_root_path)] = setting("CLINIC_ROOT_PATH", "")
+    tokens_file: Text | None = setting("API_TOKENS_FILE", None)
+    allow_anonymous: bool = setting("CLINIC_ALLOW_ANONYMOUS", False)
+    requests_per_second: Annotated[Number, Field(ge=0.1, le=1_000_000)] | None = setting(
+        "CLINIC_REQUESTS_PER_SECOND", None
+    )
     zone: Annotated[zoneinfo.ZoneInfo, BeforeValidator(read_zone)] = setting(
         "CLINIC_TIMEZONE", zoneinfo.ZoneInfo("UTC")
     )

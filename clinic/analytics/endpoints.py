@@ -11,6 +11,7 @@ from clinic.analytics.queries import FIRST_DAY, LAST_DAY, Days
 from clinic.analytics.report import TOTALS, WEEKDAYS, report
 from clinic.database import Database, ExpensiveReads
 from clinic.events import Status
+from clinic.web.callers import Permission
 from clinic.web.endpoints import Answer, Content, Endpoint, Schema
 from clinic.web.reading import JSON, DayRange
 from clinic.web.refusals import NotNow
@@ -118,6 +119,7 @@ ENDPOINTS: tuple[Endpoint[Analytics], ...] = (
         method="GET",
         path="/analytics",
         handler=show,
+        needs=Permission.READ,
         expensive=True,
         name="analytics",
         group="Analytics",

@@ -108,12 +108,15 @@ class Appointment:
         """Tell whether it is for the same patient, with the same office and doctor, just then."""
         return self.patient_name == other.patient_name and self.occupancy == other.occupancy
 
-    def record(self) -> dict[str, object]:
-        """Return the full record as clients know it, with the time under both of its names."""
+    def record(self, *, personal: bool = True) -> dict[str, object]:
+        """Return the full record as clients know it, with the time under both of its names.
+
+        What is not ``personal`` says nothing of the patient: what may be free text is null, too.
+        """
         time = wall_clock_text(self.date_time)
         return {
             "id": self.id,
-            "patient_name": self.patient_name,
+            "patient_name": self.patient_name if personal else None,
             "office_number": self.office_number,
             "date_time": time,
             "doctor_name": self.doctor_name,
@@ -121,9 +124,9 @@ class Appointment:
             "appointment_type": self.appointment_type,
             "duration_minutes": self.duration_minutes,
             "status": self.status,
-            "patient_phone": self.patient_phone,
-            "note": self.note,
-            "override_reason": self.override_reason,
+            "patient_phone": self.patient_phone if personal else None,
+            "note": self.note if personal else None,
+            "override_reason": self.override_reason if personal else None,
         }
 
     def facts(self, time_zone: str) -> AppointmentFacts:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from clinic.access import audit
 from clinic.appointments.appointment import Appointment, Occupancy
 from clinic.appointments.idempotency import (
     IdempotencyKey,
@@ -139,6 +140,8 @@ async def book_in_transaction(
         left = [one for one in pending if isinstance(outcomes[one], NotFree)]
         outcomes |= await _standing(connection, left)
         await _take_back(connection, pending, outcomes)
+        for new in (one for request in made for one in request.new):
+            await audit.write(connection, new.registered(), new.act)
         await _remember(connection, pending, outcomes)
         connection.after_commit(
             partial(outbox.hand_over, [request.event for request in made], held_until)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from clinic.access import audit
 from clinic.appointments.appointment import (
     TRANSITIONS,
     Appointment,
@@ -167,6 +168,8 @@ async def _check(
         raise Conflicting(target, length, found)
     if meant.new and len(await insert_resources(connection, meant.new)) < len(meant.new):
         raise RegistryChanged  # somebody has registered the name since it was looked up
+    for new in meant.new:
+        await audit.write(connection, new.registered())
     await lock_resources(connection, [current.occupancy, target.occupancy])
 
 

@@ -294,9 +294,12 @@ class Desk:
         async for piece in pieces(self._database, self._reads, sought):
             yield piece
 
-    def everything(self) -> AsyncIterator[str]:
-        """Yield a JSON list of every record in the order of numbers, piece by piece."""
-        return all_records(self._database, self._reads)
+    def everything(self, *, personal: bool = True) -> AsyncIterator[str]:
+        """Yield a JSON list of every record in the order of numbers, piece by piece.
+
+        What is not ``personal`` says nothing of the patients.
+        """
+        return all_records(self._database, self._reads, personal=personal)
 
     async def calendar(self, wanted: FeedSearch) -> AsyncIterator[str]:
         """Yield the calendar feed of an office or a doctor, piece by piece."""

@@ -22,6 +22,7 @@ from clinic.appointments.spreadsheet import as_csv
 from clinic.events import Event, Id, Status, WallClockTime, tell
 from clinic.registry.names import Name, Note, OfficeNumber, Phone, Reason, TypeName
 from clinic.registry.records import NotInUse, NotRegistered
+from clinic.web.callers import Permission
 from clinic.web.conditions import entity_tag
 from clinic.web.endpoints import Answer, Body, Content, Endpoint, Header
 from clinic.web.reading import CHANGE_TYPES, JSON, without_defaults
@@ -29,10 +30,13 @@ from clinic.web.refusals import MaybeDone, NotNow
 
 
 class AppointmentRecord(BaseModel):
-    """An appointment as it stands in the book; its time is there under both of its names."""
+    """An appointment as it stands in the book; its time is there under both of its names.
+
+    Who may not see patients gets null for patient_name, patient_phone, note and override_reason.
+    """
 
     id: Id
-    patient_name: Name
+    patient_name: Name | None
     office_number: OfficeNumber
     date_time: WallClockTime
     doctor_name: Name | None
@@ -153,6 +157,7 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
         method="POST",
         path="/appointment",
         handler=handlers.book,
+        needs=Permission.DESK,
         audited=True,
         name="book",
         group="Appointments",
@@ -181,6 +186,8 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
         method="GET",
         path="/appointment",
         handler=handlers.search,
+        audited=handlers.is_bulk,
+        needs=Permission.READ,
         expensive=True,
         name="list",
         group="Appointments",
@@ -214,6 +221,7 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
         method="GET",
         path="/appointment.ics",
         handler=handlers.calendar,
+        needs=Permission.FEED,
         expensive=True,
         name="feed",
         group="Appointments",
@@ -236,6 +244,7 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
         method="GET",
         path="/free-time",
         handler=handlers.free_times,
+        needs=Permission.READ,
         expensive=True,
         name="free_times",
         group="Appointments",
@@ -258,6 +267,7 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
         method="GET",
         path="/appointment/{id}",
         handler=handlers.show,
+        needs=Permission.READ,
         name="show",
         summary="Get an appointment",
         headers=[IF_NONE_MATCH],
@@ -272,6 +282,7 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
         method="PATCH",
         path="/appointment/{id}",
         handler=handlers.change,
+        needs=Permission.DESK,
         audited=True,
         name="change",
         summary="Change an appointment",
@@ -295,6 +306,7 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
         method="DELETE",
         path="/appointment/{id}",
         handler=handlers.cancel,
+        needs=Permission.DESK,
         audited=True,
         name="cancel",
         summary="Cancel an appointment",
@@ -308,6 +320,7 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
         method="GET",
         path="/appointment/{id}/events",
         handler=handlers.history,
+        needs=Permission.READ,
         name="history",
         summary="List the events of an appointment",
         answers=[

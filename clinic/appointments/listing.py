@@ -58,12 +58,14 @@ SELECT_RECORDS_WITHIN = Sql(
     sqlite="""
         select group_concat(record) as records from (
             select json_object(
-                'id', appointment.id, 'patient_name', patient_name,
+                'id', appointment.id, 'patient_name', iif(:personal, patient_name, null),
                 'office_number', office.name, 'date_time', date_time,
                 'doctor_name', doctor.name, 'appointment_datetime', date_time,
                 'appointment_type', appointment_type.name,
                 'duration_minutes', appointment.duration_minutes, 'status', status,
-                'patient_phone', patient_phone, 'note', note, 'override_reason', override_reason
+                'patient_phone', iif(:personal, patient_phone, null),
+                'note', iif(:personal, note, null),
+                'override_reason', iif(:personal, override_reason, null)
             ) as record
             from appointment
             join resource as office on office.id = office_id
@@ -75,11 +77,14 @@ SELECT_RECORDS_WITHIN = Sql(
     postgresql="""
         select string_agg(cast(row_to_json(record) as text), ',' order by id) as records
         from (
-            select appointment.id, patient_name, office.name as office_number, date_time,
+            select appointment.id, case when asked.personal then patient_name end as patient_name,
+                office.name as office_number, date_time,
                 doctor.name as doctor_name, date_time as appointment_datetime,
                 appointment_type.name as appointment_type, appointment.duration_minutes, status,
-                patient_phone, note, override_reason
-            from appointment
+                case when asked.personal then patient_phone end as patient_phone,
+                case when asked.personal then note end as note,
+                case when asked.personal then override_reason end as override_reason
+            from (select cast(:personal as boolean) as personal) as asked, appointment
             join resource as office on office.id = office_id
             left join resource as doctor on doctor.id = doctor_id
             left join appointment_type on appointment_type.id = type_id
@@ -187,7 +192,9 @@ async def _piece(database: Database, sought: Sought) -> list[Appointment]:
         return await select_sought(connection, sought, PIECE)
 
 
-async def all_records(database: Database, reads: ExpensiveReads) -> AsyncIterator[str]:
+async def all_records(
+    database: Database, reads: ExpensiveReads, *, personal: bool
+) -> AsyncIterator[str]:
     """Yield the JSON list of every record in the order of ids, piece by piece.
 
     While one is sent the next ones are read, side by side: making the JSON is what takes the time,
@@ -200,7 +207,11 @@ async def all_records(database: Database, reads: ExpensiveReads) -> AsyncIterato
     work = (
         reads.read(
             object(),
-            partial(database.look, SELECT_RECORDS_WITHIN, {"after": after, "last": last}),
+            partial(
+                database.look,
+                SELECT_RECORDS_WITHIN,
+                {"after": after, "last": last, "personal": personal},
+            ),
             wait_seconds=None if after else WAIT_SECONDS,
         )
         async for after, last in spans(database)

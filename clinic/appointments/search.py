@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from clinic.appointments.appointment import LONGEST
 from clinic.database import wall_clock_text
 from clinic.events import Status
-from clinic.registry.names import Name, OfficeNumber, Phone, TypeName
+from clinic.registry.names import Name, OfficeNumber, Phone, TypeName, name_key
 from clinic.web.reading import DayRange
 
 LARGEST_PAGE = 500
@@ -100,12 +100,30 @@ class Search(DayRange):
     limit: PageSize | None = None
     after: Cursor | None = None
 
+    @property
+    def of_patient(self) -> bool:
+        """Whether a patient's appointments are sought."""
+        return any((self.patient_name, self.patient, self.patient_phone))
+
+
+TOKEN_SCHEMA = {
+    "description": "A token for this calendar alone; programs send theirs in a header.",
+    "type": "string",
+}
+
 
 class FeedSearch(DayRange):
     """Whose calendar a client wants: an office's, a doctor's, or of both together."""
 
     office_number: OfficeNumber | None = None
     doctor_name: Name | None = None
+    token: Annotated[str, WithJsonSchema(TOKEN_SCHEMA)] | None = None
+
+    @property
+    def key(self) -> str:
+        """Whose calendar it is, whatever the spelling: what a token for one feed is good for."""
+        named = {"office": self.office_number, "doctor": self.doctor_name}
+        return " ".join(f"{kind}={name_key(name)}" for kind, name in named.items() if name)
 
     @model_validator(mode="after")
     def _names_one(self) -> Self:

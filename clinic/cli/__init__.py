@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clinic import __version__
-from clinic.cli import migrate, run
+from clinic.cli import migrate, run, token
 from clinic.cli.command import Command
 from clinic.database import BadDatabaseURL
 from clinic.logs import open_standard_streams
@@ -16,7 +16,7 @@ from clinic.supervisor import Misconfigured
 from clinic.web.server import CannotListen
 
 # The first is the default.
-COMMANDS: tuple[Command, ...] = (run.COMMAND, migrate.COMMAND)
+COMMANDS: tuple[Command, ...] = (run.COMMAND, migrate.COMMAND, token.COMMAND)
 
 EPILOG = """\
 Settings come from flags, then the environment, then the file .env in the working directory, then
@@ -26,6 +26,7 @@ clinic.db in the working directory.
   {door}                                  a whole clinic on http://127.0.0.1:8000
   {door} --role api --host 0.0.0.0        HTTP only, for all to reach
   {door} --role consumer --port 8002      analytics only; its health on port 8002
+  {door} token make NAME --permission desk   a token, without which others do not get in
   {door} migrate --help                   what a command does, and what it takes
 
 SIGTERM or Ctrl-C finishes the work in hand and stops; a second signal stops at once.

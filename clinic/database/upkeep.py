@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -53,7 +53,7 @@ class Upkeep:
 
     database: Database
     url: str
-    announce: Callable[[], object]
+    announce: Callable[[], Awaitable[object]]
 
     def __post_init__(self) -> None:
         self.database.shut("the database is being brought up to date")
@@ -69,8 +69,8 @@ class Upkeep:
         with lifecycle.until_stop():
             await self._bring_up_to_date()
             self.database.reopen()
+            await self.announce()
             lifecycle.up()
-            self.announce()
         while not lifecycle.stopping:
             self.database.check()
             with lifecycle.until_stop():

@@ -1,12 +1,14 @@
 """Offices, doctors and types of appointments: what they are, and why one cannot be had."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from clinic.access.audit import Change
+from clinic.acting import Act, acting
 from clinic.web.refusals import Refusal
 
 Kind = Literal["office", "doctor"]
@@ -35,13 +37,18 @@ class Resource:
 class NewResource:
     """An office or a doctor that the first booking with its name registers.
 
-    ``id`` was drawn for it, and ``key`` is what its name is looked up by.
+    ``id`` was drawn for it, ``key`` is what its name is looked up by, and ``act`` is who asked.
     """
 
     id: int
     kind: Kind
     name: str
     key: str
+    act: Act = field(default_factory=acting)
+
+    def registered(self) -> Change:
+        """Return what the audit has of it."""
+        return Change(f"{self.kind}.registered", f"{self.kind}/{self.id}", {"name": self.name})
 
 
 @dataclass(frozen=True, slots=True)

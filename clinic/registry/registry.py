@@ -8,6 +8,7 @@ from typing import Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from clinic.access import audit
 from clinic.database import Connection, Database
 from clinic.registry.memory import Memory
 from clinic.registry.names import name_key
@@ -106,6 +107,12 @@ class ResourceChange:
     active: bool | None = None
     merged_into: int | None = None
 
+    def of(self, kind: Kind, resource_id: int) -> audit.Change:
+        """Return what the audit has of it."""
+        wanted = {"name": self.name, "active": self.active, "merged_into": self.merged_into}
+        detail = {name: value for name, value in wanted.items() if value is not None}
+        return audit.Change(f"{kind}.changed", f"{kind}/{resource_id}", detail)
+
 
 @dataclass(frozen=True)
 class Registry:
@@ -139,6 +146,7 @@ class Registry:
             if not await insert_resources(connection, [new]):
                 asked = kind, new.key
                 raise NameTaken((await select_by_keys(connection, [asked]))[asked].id)
+            await audit.write(connection, new.registered())
         return await self.show(kind, number)
 
     async def change(self, kind: Kind, resource_id: int, wanted: ResourceChange) -> Resource:
@@ -162,6 +170,7 @@ class Registry:
         current = _found(await select_resource(connection, kind, resource_id))
         if current.merged_into is not None:
             raise CannotMerge
+        await audit.write(connection, wanted.of(kind, resource_id))
         if wanted.merged_into is not None:
             return await self._merge(connection, current, wanted.merged_into)
         if wanted.name is not None:

@@ -3,10 +3,10 @@
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from http import HTTPStatus
 from typing import Protocol, Self
 
+from clinic.access import audit
 from clinic.database import Connection, Database
 from clinic.events import Status
 from clinic.registry.memory import Memory
@@ -88,7 +88,9 @@ class Schedule:
 
         async def change(connection: Connection) -> Week:
             await self._check(connection, week)
-            return replace(week, id=await insert_week(connection, week))
+            made = replace(week, id=await insert_week(connection, week))
+            await audit.write(connection, _of_week("hours.set", made))
+            return made
 
         return await self.memory.change(change)
 
@@ -107,6 +109,7 @@ class Schedule:
             changed = replace(found[0], valid_until=valid_until)
             await self._check(connection, changed)
             await update_week(connection, changed)
+            await audit.write(connection, _of_week("hours.changed", changed))
             return changed
 
         return await self.memory.change(change)
@@ -117,8 +120,13 @@ class Schedule:
         Raises:
             NoSuchRecord: there are none with this id.
         """
-        if not await self.memory.change(partial(delete_week, week_id=week_id)):
-            raise NoSuchRecord
+
+        async def change(connection: Connection) -> None:
+            if not await delete_week(connection, week_id):
+                raise NoSuchRecord
+            await audit.write(connection, audit.Change("hours.removed", f"hours/{week_id}"))
+
+        await self.memory.change(change)
 
     async def exceptional(self, *, opens: bool) -> list[Exceptional]:
         """Return all closures, or all openings, in order of time."""
@@ -132,6 +140,7 @@ class Schedule:
 
         async def change(connection: Connection) -> tuple[Exceptional, Sequence[Standing]]:
             made = replace(closure, id=await insert_exceptional(connection, closure))
+            await audit.write(connection, _of_exceptional(made))
             return made, await self.book.standing(connection, made)
 
         return await self.memory.change(change)
@@ -140,7 +149,9 @@ class Schedule:
         """Open against the weekly hours."""
 
         async def change(connection: Connection) -> Exceptional:
-            return replace(opening, id=await insert_exceptional(connection, opening))
+            made = replace(opening, id=await insert_exceptional(connection, opening))
+            await audit.write(connection, _of_exceptional(made))
+            return made
 
         return await self.memory.change(change)
 
@@ -150,10 +161,39 @@ class Schedule:
         Raises:
             NoSuchRecord: there is none with this id.
         """
-        if not await self.memory.change(partial(delete_exceptional, number=number, opens=opens)):
-            raise NoSuchRecord
+
+        async def change(connection: Connection) -> None:
+            if not await delete_exceptional(connection, number, opens=opens):
+                raise NoSuchRecord
+            name = "opening" if opens else "closure"
+            await audit.write(connection, audit.Change(f"{name}.removed", f"{name}/{number}"))
+
+        await self.memory.change(change)
 
     async def _check(self, connection: Connection, week: Week) -> None:
         for other in await select_weeks(connection):
             if other.id != week.id and other.place == week.place and other.overlaps(week):
                 raise HoursOverlap(other.id)
+
+
+def _of_week(action: str, week: Week) -> audit.Change:
+    """Return what the audit has of weekly hours."""
+    detail = {
+        "office_id": week.place.office_id,
+        "doctor_id": week.place.doctor_id,
+        "valid_from": week.valid_from,
+        "valid_until": week.valid_until,
+    }
+    return audit.Change(action, f"hours/{week.id}", detail)
+
+
+def _of_exceptional(made: Exceptional) -> audit.Change:
+    """Return what the audit has of a closure or an opening; its reason is for people alone."""
+    detail = {
+        "office_id": made.place.office_id,
+        "doctor_id": made.place.doctor_id,
+        "from": made.begins,
+        "to": made.ends,
+    }
+    name = "opening" if made.opens else "closure"
+    return audit.Change(f"{name}.made", f"{name}/{made.id}", detail)

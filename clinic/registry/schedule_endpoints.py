@@ -25,6 +25,7 @@ from clinic.registry.schedule_requests import (
     TypeChange,
     WeeklyHours,
 )
+from clinic.web.callers import Permission
 from clinic.web.endpoints import Answer, Body, Content, Endpoint, Header
 from clinic.web.reading import CHANGE_TYPES, JSON
 from clinic.web.refusals import MaybeDone, NotNow
@@ -189,6 +190,7 @@ def of_exceptional(kind: Literal["closure", "opening"]) -> tuple[Endpoint[Schedu
             method="GET",
             path=f"/{kind}",
             handler=handlers.list_closures if closes else handlers.list_openings,
+            needs=Permission.READ,
             name=f"list_{kind}s",
             summary=f"List {kind}s",
             text="In the order of time.",
@@ -204,6 +206,7 @@ def of_exceptional(kind: Literal["closure", "opening"]) -> tuple[Endpoint[Schedu
             method="POST",
             path=f"/{kind}",
             handler=handlers.close if closes else handlers.open_up,
+            needs=Permission.ADMINISTER,
             audited=True,
             name="close" if closes else "open",
             summary="Close the clinic, an office or a doctor"
@@ -236,6 +239,7 @@ def of_exceptional(kind: Literal["closure", "opening"]) -> tuple[Endpoint[Schedu
             method="DELETE",
             path=f"/{kind}/{{id}}",
             handler=handlers.remove_closure if closes else handlers.remove_opening,
+            needs=Permission.ADMINISTER,
             audited=True,
             name=f"remove_{kind}",
             summary=f"Take a{'n' if kind == 'opening' else ''} {kind} back",
@@ -252,6 +256,7 @@ ENDPOINTS: tuple[Endpoint[Scheduling], ...] = (
         method="GET",
         path="/hours",
         handler=handlers.list_hours,
+        needs=Permission.READ,
         name="list_hours",
         summary="List weekly hours",
         answers=[
@@ -267,6 +272,7 @@ ENDPOINTS: tuple[Endpoint[Scheduling], ...] = (
         method="POST",
         path="/hours",
         handler=handlers.set_hours,
+        needs=Permission.ADMINISTER,
         audited=True,
         name="set_hours",
         summary="Set weekly hours",
@@ -282,6 +288,7 @@ ENDPOINTS: tuple[Endpoint[Scheduling], ...] = (
         method="PATCH",
         path="/hours/{id}",
         handler=handlers.change_hours,
+        needs=Permission.ADMINISTER,
         audited=True,
         name="change_hours",
         summary="Let weekly hours end",
@@ -303,6 +310,7 @@ ENDPOINTS: tuple[Endpoint[Scheduling], ...] = (
         method="DELETE",
         path="/hours/{id}",
         handler=handlers.remove_hours,
+        needs=Permission.ADMINISTER,
         audited=True,
         name="remove_hours",
         summary="Take weekly hours back",
@@ -317,6 +325,7 @@ ENDPOINTS: tuple[Endpoint[Scheduling], ...] = (
         method="GET",
         path="/appointment-type",
         handler=handlers.list_types,
+        needs=Permission.READ,
         name="list_types",
         summary="List appointment types",
         answers=[Answer(text="The types.", contents=content(TypeRecord, [TYPE_RECORD], many=True))],
@@ -327,6 +336,7 @@ ENDPOINTS: tuple[Endpoint[Scheduling], ...] = (
         method="POST",
         path="/appointment-type",
         handler=handlers.add_type,
+        needs=Permission.ADMINISTER,
         audited=True,
         name="add_type",
         summary="Add an appointment type",
@@ -340,6 +350,7 @@ ENDPOINTS: tuple[Endpoint[Scheduling], ...] = (
         method="GET",
         path="/appointment-type/{id}",
         handler=handlers.show_type,
+        needs=Permission.READ,
         name="show_type",
         summary="Get an appointment type",
         answers=[Answer(text="The type.", contents=content(TypeRecord, TYPE_RECORD))],
@@ -351,6 +362,7 @@ ENDPOINTS: tuple[Endpoint[Scheduling], ...] = (
         method="PATCH",
         path="/appointment-type/{id}",
         handler=handlers.change_type,
+        needs=Permission.ADMINISTER,
         audited=True,
         name="change_type",
         summary="Change an appointment type",

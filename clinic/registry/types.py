@@ -1,9 +1,10 @@
 """Appointment types, as they are set and changed."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+from clinic.access import audit
 from clinic.database import Connection, Database
 from clinic.registry.memory import Memory
 from clinic.registry.names import name_key
@@ -52,7 +53,9 @@ class Types:
         made = await insert_type(connection, kind, key)
         if made is None:
             raise NameTaken((await select_types(connection))[key].id)
-        return replace(kind, id=made)
+        added = replace(kind, id=made)
+        await audit.write(connection, _of_type("appointment_type.added", added))
+        return added
 
     async def _alter(
         self, connection: Connection, type_id: int, fields: dict[str, Any]
@@ -63,7 +66,13 @@ class Types:
         if owner is not None and owner.id != type_id:
             raise NameTaken(owner.id)
         await update_type(connection, changed, name_key(changed.name))
+        await audit.write(connection, _of_type("appointment_type.changed", changed))
         return changed
+
+
+def _of_type(action: str, kind: AppointmentType) -> audit.Change:
+    """Return what the audit has of a type: as it is from then on."""
+    return audit.Change(action, f"appointment-type/{kind.id}", asdict(kind))
 
 
 def _found(known: dict[str, AppointmentType], type_id: int) -> AppointmentType:

@@ -1,14 +1,17 @@
 """Routes and errors put together."""
 
 import logging
+import re
 from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils import uuid7
 
-from clinic.web.browsers import KnowsHost, refusal, with_answer_headers
-from clinic.web.headers import below
+from clinic.acting import ANONYMOUS, Act, act_as
+from clinic.web.browsers import REQUEST_ID, KnowsHost, refusal, with_answer_headers
+from clinic.web.headers import below, headers_by_name
 from clinic.web.health import is_health
 from clinic.web.problems import HANDLERS, LOGGED
 
@@ -16,6 +19,8 @@ log = logging.getLogger(__name__)
 
 # The headers that hold paths.
 LINKS = frozenset({b"location", b"link"})
+# By which request something was done (https://http.dev/x-request-id); we take over what looks so.
+GIVEN = re.compile(b"[0-9A-Za-z._:/+=@-]{1,100}")
 
 
 def application(routes: Sequence[BaseRoute], knows: KnowsHost, root_path: str = "") -> ASGIApp:
@@ -30,7 +35,9 @@ def application(routes: Sequence[BaseRoute], knows: KnowsHost, root_path: str = 
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         scope["root_path"] = root_path
-        send = with_answer_headers(under(root_path, send) if root_path else send)
+        request_id = given_id(scope) or str(uuid7())
+        act_as(Act(ANONYMOUS, request_id))
+        send = with_answer_headers(under(root_path, send) if root_path else send, request_id)
         refused = refusal(scope, knows)
         if refused is not None and not is_health(scope["path"].removeprefix(root_path)):
             await refused.response(root_path)(scope, receive, send)
@@ -43,6 +50,12 @@ def application(routes: Sequence[BaseRoute], knows: KnowsHost, root_path: str = 
                 log.exception("An answer broke off: %s", type(error).__name__)
 
     return guarded
+
+
+def given_id(scope: Scope) -> str | None:
+    """Return the id that a client or proxy gives its request, if it is one that we take over."""
+    value = headers_by_name(scope).get(REQUEST_ID)
+    return str(value, "ascii") if value and GIVEN.fullmatch(value) else None
 
 
 def under(root_path: str, send: Send) -> Send:

@@ -26,6 +26,7 @@ ANSWER_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
+REQUEST_ID = b"x-request-id"
 NAMES = frozenset(name for name, _ in ANSWER_HEADERS)
 
 # In these headers a browser says which page sends the request.
@@ -80,7 +81,7 @@ def known_hosts(given: Collection[str], listening: str) -> KnowsHost:
     could have its own name resolved to it, and read all answers as its own (DNS rebinding). A
     clinic that listens elsewhere cannot know its names, and accepts all unless they are given.
     """
-    if not given and not _is_loopback(listening):
+    if not given and not is_loopback(listening):
         return lambda _host: True
     names = {_plain(name) for name in given or ("localhost", "127.0.0.1", "::1", listening)}
 
@@ -107,12 +108,14 @@ def refusal(scope: Scope, knows: KnowsHost) -> Refusal | None:
     return CrossSite() if _is_cross_origin(host, origin, site) else None
 
 
-def with_answer_headers(send: Send) -> Send:
+def with_answer_headers(send: Send, request_id: str) -> Send:
     """Return what sends an answer with the headers that each must have."""
+    identified = (REQUEST_ID, request_id.encode("ascii"))
 
     def sending(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             own = message["headers"]
+            own.append(identified)
             for name, _ in own:
                 if name in NAMES:
                     given = {name for name, _ in own}
@@ -156,7 +159,7 @@ def _plain(host: str) -> str:
         return host
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Tell whether all addresses of a host are of this machine only."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)

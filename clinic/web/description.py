@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from clinic.web.browsers import SAFE_METHODS, CrossSite, Misdirected
+from clinic.web.callers import NotAllowed, NoToken, Permission, TooManyRequests
 from clinic.web.endpoints import Answer, Content, Endpoint, Header
 from clinic.web.headers import ListTooLong, RepeatedHeader, below
 from clinic.web.health import is_health
@@ -55,6 +56,7 @@ HEADERS = {
     "Accept-Encoding": "What may be sent instead.",
     "Connection": "The connection is closed.",
     "Retry-After": "Seconds after which to send it again.",
+    "WWW-Authenticate": "How to send a token (RFC 6750).",
 }
 
 
@@ -69,6 +71,8 @@ def refusals_of(endpoint: Endpoint[Any]) -> list[type[Refusal]]:
         found.append(QueryTooLong)
     if endpoint.method not in SAFE_METHODS:
         found.append(CrossSite)
+    if endpoint.needs is not Permission.OPEN:
+        found += [NoToken, NotAllowed, TooManyRequests]
     if not is_health(endpoint.path):
         found.append(Misdirected)
     return [*found, *EVERYWHERE]

@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import Response
 
+from clinic.web.callers import Permission
 from clinic.web.description import NOWHERE, answers_of, refusals_of
 from clinic.web.endpoints import Answer, Content, Endpoint, Header
 from clinic.web.openapi import OPENAPI_VERSION, openapi
@@ -160,6 +161,7 @@ ENDPOINTS: tuple[Endpoint[Documents], ...] = (
         method="GET",
         path="/openapi.json",
         handler=show_document,
+        needs=Permission.OPEN,
         name="openapi",
         group="This description",
         summary="Get the OpenAPI document",
@@ -190,6 +192,7 @@ ENDPOINTS: tuple[Endpoint[Documents], ...] = (
         method="GET",
         path="/docs",
         handler=show_page,
+        needs=Permission.OPEN,
         name="docs",
         group="This description",
         summary="Get this page",

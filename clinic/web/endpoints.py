@@ -6,7 +6,6 @@ Each feature has a table of its own; routes, the OpenAPI document and ``/docs`` 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from clinic.web.callers import Permission
 from clinic.web.leaving import ends_with_client
 from clinic.web.refusals import Refusal
 
@@ -22,13 +22,6 @@ Part = TypeVar("Part")
 """What a feature's handlers are given beside the request: its face, such as the desk."""
 
 Schema = Mapping[str, Any]
-
-
-class Permission(StrEnum):
-    """What a client must be allowed to do."""
-
-    OPEN = "open"
-    """Nothing: every client is answered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +71,9 @@ class Endpoint(Generic[Part]):
     """One method on one path, which is the same with and without a final slash.
 
     ``handler`` answers; if it is ``expensive``, it is cancelled when its client leaves. ``needs``
-    is the permission that a client must have, and what it does is ``audited`` or not.
+    is the permission that a client must have. What it does is ``audited`` or not: of what it
+    changes, the feature writes the audit in the transaction of the change; of what it only reads,
+    the guard does, if ``audited`` says so of the request.
 
     The rest describes it. ``name`` is its operationId and its anchor in ``/docs``. ``ids`` and
     ``queries`` are examples: of the values in the path, and of whole queries. ``refusals`` are
@@ -88,8 +83,8 @@ class Endpoint(Generic[Part]):
     method: str
     path: str
     handler: Callable[[Part, Request], Awaitable[Response]]
-    needs: Permission = Permission.OPEN
-    audited: bool = False
+    needs: Permission
+    audited: bool | Callable[[Request], bool] = False
     expensive: bool = False
 
     name: str
@@ -105,23 +100,30 @@ class Endpoint(Generic[Part]):
     refusals: Sequence[type[Refusal]] = ()
 
 
-def routes(table: Iterable[Endpoint[Part]], part: Part) -> list[Route]:
-    """Return the routes of a feature's endpoints; their handlers are given the ``part``."""
+Guard = Callable[[Endpoint[Any], Request], Awaitable[None]]
+"""Lets a request in to an endpoint and says in its scope who sends it, or raises a Refusal."""
+
+
+def routes(table: Iterable[Endpoint[Part]], part: Part, guard: Guard) -> list[Route]:
+    """Return the routes of a feature's endpoints.
+
+    Their handlers are given the ``part``, once the ``guard`` has let the request in.
+    """
     by_path: defaultdict[str, dict[str, Endpoint[Part]]] = defaultdict(dict)
     for endpoint in table:
         by_path[endpoint.path][endpoint.method] = endpoint
     return [
-        Route(path + slash, _answering(endpoints, part), methods=list(endpoints))
+        Route(path + slash, _answering(endpoints, part, guard), methods=list(endpoints))
         for path, endpoints in by_path.items()
         for slash in ("", "/")
     ]
 
 
 def _answering(
-    endpoints: Mapping[str, Endpoint[Part]], part: Part
+    endpoints: Mapping[str, Endpoint[Part]], part: Part, guard: Guard
 ) -> Callable[[Request], Awaitable[Response]]:
     """Return what answers all methods on a path; HEAD is answered as GET is, without the body."""
-    handlers = {method: _handler(endpoint, part) for method, endpoint in endpoints.items()}
+    handlers = {method: _handler(endpoint, part, guard) for method, endpoint in endpoints.items()}
     if "GET" in handlers:
         handlers["HEAD"] = handlers["GET"]
 
@@ -131,8 +133,11 @@ def _answering(
     return answer
 
 
-def _handler(endpoint: Endpoint[Part], part: Part) -> Callable[[Request], Awaitable[Response]]:
+def _handler(
+    endpoint: Endpoint[Part], part: Part, guard: Guard
+) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
+        await guard(endpoint, request)
         return await endpoint.handler(part, request)
 
     return ends_with_client(handle) if endpoint.expensive else handle

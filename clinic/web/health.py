@@ -7,6 +7,7 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from clinic.web.callers import Permission
 from clinic.web.endpoints import Answer, Content, Endpoint
 from clinic.web.reading import JSON
 
@@ -15,10 +16,14 @@ PATHS = ("/health/live", "/health/ready")
 
 @dataclass(frozen=True)
 class Health:
-    """The health of the process: whether it is ready, and the state of each part, by its name."""
+    """The health of the process: whether it is ready, and the state of each part, by its name.
+
+    ``tells`` says whether the client may know more than whether to send requests.
+    """
 
     ready: bool
     parts: Mapping[str, str]
+    tells: bool = True
 
 
 def is_health(path: str) -> bool:
@@ -26,7 +31,7 @@ def is_health(path: str) -> bool:
     return path.removesuffix("/") in PATHS
 
 
-Look = Callable[[], Awaitable[Health]]
+Look = Callable[[Request], Awaitable[Health]]
 
 
 async def live(_look: Look, _request: Request) -> Response:
@@ -34,13 +39,14 @@ async def live(_look: Look, _request: Request) -> Response:
     return JSONResponse({"status": "live"})
 
 
-async def ready(look: Look, _request: Request) -> Response:
+async def ready(look: Look, request: Request) -> Response:
     """Answer whether requests, or deliveries, are served; a part that is down only degrades."""
-    health = await look()
+    health = await look(request)
     whole = all(state == "up" for state in health.parts.values())
     status = "unavailable" if not health.ready else "ready" if whole else "degraded"
     code = HTTPStatus.OK if health.ready else HTTPStatus.SERVICE_UNAVAILABLE
-    return JSONResponse({"status": status, "parts": dict(health.parts)}, code)
+    parts = {"parts": dict(health.parts)} if health.tells else {}
+    return JSONResponse({"status": status, **parts}, code)
 
 
 LIVE = {
@@ -53,12 +59,13 @@ READY = {
     "properties": {
         "status": {"type": "string", "enum": ["ready", "degraded", "unavailable"]},
         "parts": {
-            "description": "The state of each part, by its name: up if it works.",
+            "description": "The state of each part, by its name: up if it works. Only told to "
+            "clients with a token, if tokens are needed.",
             "type": "object",
             "additionalProperties": {"type": "string"},
         },
     },
-    "required": ["status", "parts"],
+    "required": ["status"],
 }
 
 
@@ -71,6 +78,7 @@ ENDPOINTS: tuple[Endpoint[Look], ...] = (
         method="GET",
         path="/health/live",
         handler=live,
+        needs=Permission.OPEN,
         name="live",
         group="Health",
         summary="Check that the process is alive",
@@ -87,6 +95,7 @@ ENDPOINTS: tuple[Endpoint[Look], ...] = (
         method="GET",
         path="/health/ready",
         handler=ready,
+        needs=Permission.OPEN,
         name="ready",
         group="Health",
         summary="Check that the process can serve requests",

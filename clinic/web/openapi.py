@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
+from clinic.web.callers import MEANINGS, Permission
 from clinic.web.description import answers_of, refusals_of, schema_name
 from clinic.web.endpoints import Answer, Content, Endpoint, Header, Schema
 from clinic.web.refusals import Refusal
@@ -16,7 +17,28 @@ TEXT = """\
 Every path is the same with and without a final slash. HEAD is answered as GET is, without a body.
 Times are the clinic's wall-clock time; a time with an offset is converted to it. Errors are problem
 details (RFC 9457), whose `type` leads to an explanation. An unknown address gets 404; a method that
-an address does not have gets 405, with Allow."""
+an address does not have gets 405, with Allow.
+
+While no token has ever been made, and only its own machine can reach it, the clinic serves all.
+From the first token on, each request needs one, in the header Authorization: Bearer TOKEN."""
+
+# The names of the security schemes, and the schemes.
+TOKEN, FEED_TOKEN = "token", "feedToken"
+SCHEMES: dict[str, Any] = {
+    TOKEN: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token that who runs the clinic has made with the command `token make`. "
+        "Permissions: " + "; ".join(f"`{one}`: {text}" for one, text in MEANINGS.items()) + ".",
+    },
+    FEED_TOKEN: {
+        "type": "apiKey",
+        "in": "query",
+        "name": "token",
+        "description": "A token for one calendar feed alone, in its URL, since calendar programs "
+        "cannot send headers.",
+    },
+}
 
 
 class _Untitled(GenerateJsonSchema):
@@ -85,8 +107,28 @@ def openapi(
         "servers": [{"url": root_path or "/"}],
         "tags": [{"name": name} for name in dict.fromkeys(one.group for one in endpoints)],
         "paths": paths,
-        "components": {"schemas": dict(sorted(schemas.components.items()))},
+        "components": {
+            "schemas": dict(sorted(schemas.components.items())),
+            "securitySchemes": SCHEMES,
+        },
     }
+
+
+def needed(endpoint: Endpoint[Any]) -> str:
+    """Return which permission an endpoint needs, in a sentence; none for what is open to all."""
+    if endpoint.needs is Permission.OPEN:
+        return ""
+    return f"Needs the permission `{endpoint.needs}`."
+
+
+def _security(endpoint: Endpoint[Any]) -> list[dict[str, list[str]]]:
+    """Return the security requirements: one of them has to be met, and none is for everybody."""
+    if endpoint.needs is Permission.OPEN:
+        return []
+    feed: list[dict[str, list[str]]] = (
+        [{FEED_TOKEN: []}] if endpoint.needs is Permission.FEED else []
+    )
+    return [{TOKEN: [str(endpoint.needs)]}, *feed]
 
 
 def _full_name(model: type[Any]) -> str:
@@ -132,7 +174,8 @@ def _operation(endpoint: Endpoint[Any], root_path: str, schemas: _Schemas) -> di
         "operationId": endpoint.name,
         "tags": [endpoint.group],
         "summary": endpoint.summary,
-        "description": endpoint.text,
+        "description": " ".join(filter(None, [endpoint.text, needed(endpoint)])),
+        "security": _security(endpoint),
         "parameters": list(_parameters(endpoint, schemas)),
         "responses": {
             str(int(answer.status)): _response(answer, schemas)

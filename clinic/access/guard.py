@@ -1,0 +1,135 @@
+"""The guard: lets a request in to an endpoint, or refuses it.
+
+While no token has ever been made, a clinic that only its own machine can reach serves everyone: who
+tries it needs nothing. From the first token on everyone needs one.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+
+from clinic.access.audit import Audit
+from clinic.access.rates import Rate
+from clinic.access.token import digest_of
+from clinic.access.tokens import Tokens
+from clinic.acting import ANONYMOUS, Act, act_as, acting
+from clinic.database import utc_now
+from clinic.web.callers import (
+    CALLER,
+    EVERYTHING,
+    INCLUDED,
+    SCHEME,
+    Caller,
+    NotAllowed,
+    NoToken,
+    Permission,
+    TooManyRequests,
+)
+from clinic.web.endpoints import Endpoint
+from clinic.web.headers import header
+
+# Where a calendar program, which can send no headers, has its token.
+PARAMETER = "token"
+# Tokens that do not count, of each address: the tenth a minute, and no more than ten at once. A
+# token that counts is never refused for the wrong ones of others behind the same proxy; it is made
+# of 256 random bits, which no number of tries finds.
+WRONG_PER_SECOND = 10 / 60
+WRONG_BURST = 10
+
+ANYONE = Caller(ANONYMOUS, EVERYTHING)
+"""Whoever asks a clinic that needs no token."""
+NOBODY = Caller(ANONYMOUS, INCLUDED[Permission.OPEN], known=False)
+"""Whoever asks without a token where one is needed; some endpoints are open to all."""
+
+
+@dataclass
+class Guard:
+    """Who may do what.
+
+    ``anonymous`` says whether to serve everyone while no token has ever been made; ``per_second``
+    is how often each token may ask, and each address that sends none; None is without a limit.
+    """
+
+    tokens: Tokens
+    audit: Audit
+    anonymous: bool
+    per_second: float | None = None
+    _rate: Rate | None = field(init=False)
+    _wrong: Rate = field(default_factory=lambda: Rate(WRONG_PER_SECOND, WRONG_BURST))
+
+    def __post_init__(self) -> None:
+        # Two seconds' worth at once, so that a page with all its parts is loaded.
+        pace = self.per_second
+        self._rate = None if pace is None else Rate(pace, max(1.0, 2 * pace))
+
+    async def __call__(self, endpoint: Endpoint[Any], request: Request) -> None:
+        """Let a request in, and say in its scope who sends it.
+
+        Raises:
+            NoToken: it needs a token, and has none that counts.
+            NotAllowed: its token may not do this.
+            TooManyRequests: the same client asks too often.
+            DatabaseUnavailable: the database cannot say which tokens count.
+        """
+        if endpoint.needs is Permission.OPEN:
+            request.scope[CALLER] = NOBODY
+            return
+        caller = await self._caller(endpoint, request)
+        if self._rate is not None:
+            named = caller is not ANYONE and caller is not NOBODY
+            if wait := self._rate.wait_seconds(caller.name if named else _address(request)):
+                raise TooManyRequests(wait)
+        if endpoint.needs not in caller.permissions:
+            raise NotAllowed(endpoint.needs) if caller.known else NoToken
+        request.scope[CALLER] = caller
+        if caller is not ANYONE:
+            act_as(Act(caller.name, acting().request_id))
+        if callable(endpoint.audited) and endpoint.audited(request):
+            parameters = sorted(set(request.query_params) - {PARAMETER})
+            await self.audit.read(f"{endpoint.name}.read", {"parameters": parameters})
+
+    def is_known(self, request: Request) -> bool:
+        """Tell whether somebody with a token asks for what is open to all, or none is needed.
+
+        By what is remembered: health has to be told when the database is away, too.
+        """
+        remembered = self.tokens.remembered
+        if remembered is None or not remembered.any_ever:
+            return self.anonymous
+        digest = digest_of(_sent(request) or "")
+        found = remembered.by_digest.get(digest or "")
+        return found is not None and found.counts(utc_now())
+
+    async def _caller(self, endpoint: Endpoint[Any], request: Request) -> Caller:
+        if await self._serves_anyone():
+            return ANYONE
+        secret = _sent(request)
+        if secret is None and endpoint.needs is Permission.FEED:
+            secret = request.query_params.get(PARAMETER)
+        if secret is None:
+            return NOBODY
+        token = await self.tokens.find(secret)
+        if token is None:
+            if wait := self._wrong.wait_seconds(_address(request)):
+                raise TooManyRequests(wait)
+            raise NoToken
+        await self.tokens.used(token)
+        return token.caller()
+
+    async def _serves_anyone(self) -> bool:
+        return self.anonymous and not (await self.tokens.known()).any_ever
+
+
+def _sent(request: Request) -> str | None:
+    """Return the token in the header Authorization, or None if there is no such header."""
+    sent = header(request.scope, b"authorization")
+    if sent is None:
+        return None
+    scheme, _, secret = sent.partition(" ")
+    return secret.strip() if scheme.lower() == SCHEME.lower() else ""
+
+
+def _address(request: Request) -> str:
+    client = request.scope.get("client")
+    return str(client[0]) if client else ""

@@ -1,0 +1,31 @@
+-- Who may come in. Of a token only its digest is kept. It is never deleted, so that the audit can be
+-- read; a name can be used again once its token is revoked.
+create table if not exists token (
+    digest text primary key check (length(digest) = 64),
+    name text not null check (length(name) between 1 and 63),
+    -- Words with blanks between them (clinic/web/callers.py).
+    permissions text not null check (length(permissions) > 0),
+    -- The one calendar feed that it is good for.
+    feed text,
+    expires_at timestamptz,
+    made_at timestamptz not null,
+    made_by text not null,
+    revoked_at timestamptz,
+    last_used_at timestamptz
+);
+create unique index if not exists token_name on token (name) where revoked_at is null;
+
+-- Who did what, never altered; no patient stands in it. What was done to an appointment stands in its
+-- events, with who did it.
+create table if not exists audit (
+    position bigint generated always as identity primary key,
+    at timestamptz not null,
+    actor text not null,
+    request_id text,
+    action text not null,
+    subject text,
+    detail text not null check (cast(detail as json) is not null)
+);
+create index if not exists audit_actor on audit (actor, position);
+create index if not exists audit_subject on audit (subject, position) where subject is not null;
+create index if not exists audit_at on audit (at);

@@ -1,0 +1,2 @@
+drop table if exists audit;
+drop table if exists token;
