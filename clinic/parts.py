@@ -12,6 +12,8 @@ from clinic.access import endpoints as access
 from clinic.access.audit import Audit
 from clinic.access.file import TokensFile
 from clinic.access.guard import Guard
+from clinic.access.sessions import Sessions
+from clinic.access.token import BadToken
 from clinic.access.tokens import Tokens
 from clinic.addresses import ADVICE, is_misread
 from clinic.analytics import endpoints as analytics
@@ -153,6 +155,11 @@ class Parts:
         return Tokens(self.database, TokensFile(Path(path)) if path else None)
 
     @cached_property
+    def sessions(self) -> Sessions:
+        """The sessions of those who have signed in."""
+        return Sessions(self.tokens)
+
+    @cached_property
     def audit(self) -> Audit:
         """Who did what."""
         return Audit(self.database)
@@ -163,6 +170,7 @@ class Parts:
         settings = self.settings
         return Guard(
             self.tokens,
+            self.sessions,
             self.audit,
             anonymous=settings.allow_anonymous or is_loopback(settings.host),
             per_second=settings.requests_per_second,
@@ -187,10 +195,10 @@ def check(settings: Settings) -> None:
     """Check the settings that only the parts understand, before any part is built.
 
     Raises:
-        BadSetting: the clinic itself has the path at the proxy, or RabbitMQ's URL could be misread.
+        BadSetting: the clinic itself has the path at the proxy, RabbitMQ's URL could be misread, or
+            the file of tokens cannot be read.
         BadDatabaseURL: the database's URL cannot be understood.
         BadBrokerURL: RabbitMQ's URL cannot be understood.
-        BadToken: the file of tokens cannot be read, or a line of it is wrong.
     """
     first = settings.root_path.split("/")[:2]
     if first in [endpoint.path.split("/")[:2] for endpoint in ENDPOINTS]:
@@ -199,7 +207,10 @@ def check(settings: Settings) -> None:
         )
     read_database_url(settings.database_url)
     if settings.tokens_file is not None:
-        TokensFile(Path(settings.tokens_file)).read()
+        try:
+            TokensFile(Path(settings.tokens_file)).read()
+        except BadToken as error:
+            raise BadSetting(f"API_TOKENS_FILE: {error}") from None
     if settings.amqp_url is not None:
         if is_misread(settings.amqp_url):
             raise BadSetting(f"AMQP_URL: write amqp://user:password@host:5672/vhost; {ADVICE}")

@@ -82,6 +82,7 @@ def _http(process: Process, features: Sequence[Route]) -> Service:
         [*features, *routes(health.ENDPOINTS, process.health, process.parts.guard)],
         known_hosts(settings.hosts, settings.host),
         settings.root_path,
+        settings.cors_origins,
     )
     limits = Limits(keep_alive_seconds=settings.keep_alive_seconds)
     server = HttpServer(app, process.listener, settings.grace_seconds, limits, settings.root_path)

@@ -104,6 +104,18 @@ def read_host(name: str) -> str:
     raise ValueError(name)
 
 
+def read_origins(value: object) -> object:
+    """Return the origins in a text such as https://clinic.example,https://desk.example:8443."""
+    if not isinstance(value, str):
+        return value
+    origins = tuple(origin.strip() for origin in value.split(","))
+    if all(re.fullmatch("https?://[0-9a-z.-]{1,255}(:[0-9]{1,5})?", one) for one in origins):
+        return origins
+    raise PydanticCustomError(
+        "origins", "must be origins as browsers send them, such as https://clinic.example"
+    )
+
+
 def read_root_path(value: object) -> object:
     """Return a path such as /clinic, without a slash at its end."""
     if not isinstance(value, str):
@@ -176,6 +188,10 @@ class Settings(BaseSettings):
         "CLINIC_HOSTS", ()
     )
     root_path: Annotated[str, BeforeValidator(read_root_path)] = setting("CLINIC_ROOT_PATH", "")
+    # NoDecode, as for `hosts`.
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_origins)] = setting(
+        "CLINIC_CORS_ORIGINS", ()
+    )
     tokens_file: Text | None = setting("API_TOKENS_FILE", None)
     allow_anonymous: bool = setting("CLINIC_ALLOW_ANONYMOUS", False)
     requests_per_second: Annotated[Number, Field(ge=0.1, le=1_000_000)] | None = setting(

@@ -44,6 +44,8 @@ def test_the_form_is_cloudevents() -> None:
         "subject": "appointment/1",
         "time": "2025-11-01T00:00:00Z",
         "datacontenttype": "application/json",
+        "actor": "clinic",
+        "requestid": None,
         "data": {
             "appointment_id": 1,
             "version": 1,

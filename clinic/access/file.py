@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from clinic.access.token import DIGEST, BadToken, Token, check_name, read_permissions
@@ -40,17 +40,17 @@ class TokensFile:
             seen = status.st_mtime_ns, status.st_size, status.st_ino
             if seen != self._seen:
                 if status.st_size > LARGEST_FILE_BYTES:
-                    raise BadToken(f"{self.path} is larger than 1 MiB: it is no list of tokens")
+                    raise BadToken("the file is larger than 1 MiB: it is no list of tokens")
                 lines = self.path.read_text(encoding="utf-8").splitlines()
-                self._tokens = list(read_lines(lines, str(self.path)))
+                self._tokens = list(read_lines(lines))
                 self._seen = seen
         except (OSError, UnicodeDecodeError) as error:
-            raise BadToken(f"{self.path} cannot be read: {type(error).__name__}") from None
+            raise BadToken(f"the file cannot be read: {type(error).__name__}") from None
         return self._tokens
 
 
-def read_lines(lines: Iterable[str], name: str) -> Iterable[Token]:
-    """Yield the tokens in lines of a file; ``name`` is the file's.
+def read_lines(lines: Iterable[str]) -> Iterator[Token]:
+    """Yield the tokens in lines of a file.
 
     Raises:
         BadToken: a line is wrong.
@@ -64,11 +64,11 @@ def read_lines(lines: Iterable[str], name: str) -> Iterable[Token]:
             token = read_line(text)
         except (BadToken, ValueError):
             raise BadToken(
-                f"line {number} of {name} is no token: write {FORM}, as the command `token make "
-                "--for-file` prints it"
+                f"line {number} is no token: write {FORM}, as the command `token make --for-file` "
+                "prints it"
             ) from None
         if token.name in names:
-            raise BadToken(f"line {number} of {name}: another line has the same name")
+            raise BadToken(f"line {number} has the same name as another one")
         names.add(token.name)
         yield token
 

@@ -11,14 +11,18 @@ from starlette.requests import Request
 
 from clinic.access.audit import Audit
 from clinic.access.rates import Rate
+from clinic.access.sessions import COOKIE, Sessions, set_cookie
 from clinic.access.token import digest_of
 from clinic.access.tokens import Tokens
 from clinic.acting import ANONYMOUS, Act, act_as, acting
 from clinic.database import utc_now
+from clinic.web.browsers import is_cross_origin
 from clinic.web.callers import (
     CALLER,
+    CSRF,
     EVERYTHING,
     INCLUDED,
+    RENEWED,
     SCHEME,
     Caller,
     NotAllowed,
@@ -27,7 +31,7 @@ from clinic.web.callers import (
     TooManyRequests,
 )
 from clinic.web.endpoints import Endpoint
-from clinic.web.headers import header
+from clinic.web.headers import header, headers_by_name
 
 # Where a calendar program, which can send no headers, has its token.
 PARAMETER = "token"
@@ -52,6 +56,7 @@ class Guard:
     """
 
     tokens: Tokens
+    sessions: Sessions
     audit: Audit
     anonymous: bool
     per_second: float | None = None
@@ -108,7 +113,7 @@ class Guard:
         if secret is None and endpoint.needs is Permission.FEED:
             secret = request.query_params.get(PARAMETER)
         if secret is None:
-            return NOBODY
+            return await self._signed_in(request)
         token = await self.tokens.find(secret)
         if token is None:
             if wait := self._wrong.wait_seconds(_address(request)):
@@ -116,6 +121,24 @@ class Guard:
             raise NoToken
         await self.tokens.used(token)
         return token.caller()
+
+    async def _signed_in(self, request: Request) -> Caller:
+        """Return who has signed in, with the browser that sends the request.
+
+        The page of another site may have the browser send the cookie: then it does not count. That
+        other origins may be let in (CLINIC_CORS_ORIGINS) makes no difference.
+        """
+        if b"cookie" not in headers_by_name(request.scope) or is_cross_origin(request.scope):
+            return NOBODY
+        session = await self.sessions.find(request.cookies.get(COOKIE, ""))
+        if session is None:
+            return NOBODY
+        if session.renewed is not None:
+            path = request.scope["root_path"] or "/"
+            request.scope[RENEWED] = set_cookie(session.renewed, path, secure=session.secure)
+        request.scope[CSRF] = session.csrf
+        await self.tokens.used(session.token)
+        return session.token.caller()
 
     async def _serves_anyone(self) -> bool:
         return self.anonymous and not (await self.tokens.known()).any_ever

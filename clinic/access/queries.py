@@ -21,6 +21,12 @@ SELECT_TOKENS = """
     from token order by made_at, name
 """
 
+SELECT_KNOWN = """
+    select key as session_key, name, digest, permissions, feed, expires_at, made_at, made_by,
+        revoked_at, last_used_at
+    from session_key left join token on true
+"""
+
 UPDATE_REVOKED = """
     update token set revoked_at = :now where name = :name and revoked_at is null
     returning digest
@@ -104,6 +110,12 @@ async def insert_token(connection: Connection, token: Token) -> bool:
 async def select_tokens(database: Database) -> list[Token]:
     """Return all tokens, also those that do not count any more, the oldest first."""
     return [_token(row) for row in await database.look(SELECT_TOKENS)]
+
+
+async def select_known(database: Database) -> tuple[str, list[Token]]:
+    """Return the key of sessions, and all tokens."""
+    rows = await database.look(SELECT_KNOWN)
+    return rows[0]["session_key"], [_token(row) for row in rows if row["digest"] is not None]
 
 
 def _token(row: Row) -> Token:

@@ -15,7 +15,13 @@ from dataclasses import dataclass, field, replace
 
 from clinic.access.audit import Change, write
 from clinic.access.file import TokensFile
-from clinic.access.queries import insert_token, select_tokens, update_revoked, update_used
+from clinic.access.queries import (
+    insert_token,
+    select_known,
+    select_tokens,
+    update_revoked,
+    update_used,
+)
 from clinic.access.token import BadToken, Token, check_name, digest_of, new_secret
 from clinic.acting import acting
 from clinic.database import Database, DatabaseUnavailable, StatementRefused, utc_now
@@ -42,6 +48,7 @@ class Known:
     by_digest: Mapping[str, Token]
     any_ever: bool
     """Whether a token has ever been made: from the first one on, everyone needs one."""
+    session_key: str
 
 
 @dataclass
@@ -81,8 +88,9 @@ class Tokens:
 
     async def _read(self) -> Known:
         read_at = time.monotonic()
-        tokens = [*self._in_file(), *await select_tokens(self.database)]
-        return Known(read_at, {one.digest: one for one in tokens}, bool(tokens))
+        session_key, stored = await select_known(self.database)
+        tokens = [*stored, *self._in_file()]
+        return Known(read_at, {one.digest: one for one in tokens}, bool(tokens), session_key)
 
     def _in_file(self) -> Sequence[Token]:
         """Return the tokens in the file; while it cannot be read, none of them counts."""
@@ -93,7 +101,10 @@ class Tokens:
         except BadToken as error:
             found, complaint = [], str(error)
         if complaint and complaint != self._complained:
-            log.error("%s. Until then none of the tokens in it counts.", complaint)
+            log.error(
+                "API_TOKENS_FILE: %s. Until that is put right, none of its tokens counts.",
+                complaint,
+            )
         self._complained = complaint
         return found
 

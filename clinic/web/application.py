@@ -2,9 +2,11 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
@@ -19,26 +21,47 @@ log = logging.getLogger(__name__)
 
 # The headers that hold paths.
 LINKS = frozenset({b"location", b"link"})
+# What scripts of the origins that are let in may send and read, beyond what all may; and for how
+# long a browser need not ask again what it may send.
+READ_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-ID"]
+TOLD_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID"]
+PREFLIGHT_SECONDS = 600
 # By which request something was done (https://http.dev/x-request-id); we take over what looks so.
 GIVEN = re.compile(b"[0-9A-Za-z._:/+=@-]{1,100}")
 
 
-def application(routes: Sequence[BaseRoute], knows: KnowsHost, root_path: str = "") -> ASGIApp:
+def application(
+    routes: Sequence[BaseRoute],
+    knows: KnowsHost,
+    root_path: str = "",
+    origins: Collection[str] = frozenset(),
+) -> ASGIApp:
     """Return the application that serves the routes.
 
     ``knows`` says of a Host header whether it names the clinic. ``root_path`` is what the path
-    begins with at a proxy, such as ``/clinic``; requests may come with it or without.
+    begins with at a proxy, such as ``/clinic``; requests may come with it or without. Pages of the
+    ``origins`` may use the clinic from a browser, with a token that they send; no others may.
     """
-    app = Starlette(routes=routes, exception_handlers=HANDLERS)
+    app: Any = Starlette(routes=routes, exception_handlers=HANDLERS)
     # A redirect would send clients to any host that the Host header names (docs/libraries.md).
     app.router.redirect_slashes = False
+    if origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=list(origins),
+            allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
+            allow_headers=READ_HEADERS,
+            expose_headers=TOLD_HEADERS,
+            max_age=PREFLIGHT_SECONDS,
+        )
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         scope["root_path"] = root_path
         request_id = given_id(scope) or str(uuid7())
         act_as(Act(ANONYMOUS, request_id))
-        send = with_answer_headers(under(root_path, send) if root_path else send, request_id)
-        refused = refusal(scope, knows)
+        send = under(root_path, send) if root_path else send
+        send = with_answer_headers(scope, send, request_id)
+        refused = refusal(scope, knows, origins)
         if refused is not None and not is_health(scope["path"].removeprefix(root_path)):
             await refused.response(root_path)(scope, receive, send)
             return

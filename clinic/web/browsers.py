@@ -14,6 +14,7 @@ from http import HTTPStatus
 
 from starlette.types import Message, Scope, Send
 
+from clinic.web.callers import RENEWED
 from clinic.web.headers import header, headers_by_name
 from clinic.web.refusals import Refusal
 
@@ -93,8 +94,24 @@ def known_hosts(given: Collection[str], listening: str) -> KnowsHost:
     return knows
 
 
-def refusal(scope: Scope, knows: KnowsHost) -> Refusal | None:
-    """Return the refusal of a request to another host or from another site's page, or None."""
+def is_cross_origin(scope: Scope) -> bool:
+    """Tell whether a browser sends a request for a page that is not the clinic's own.
+
+    Raises:
+        RepeatedHeader: a header that says so is repeated.
+    """
+    names = (b"host", b"origin", b"sec-fetch-site")
+    host, origin, site = (header(scope, name) for name in names)
+    return _is_cross_origin(host, origin, site)
+
+
+def refusal(
+    scope: Scope, knows: KnowsHost, origins: Collection[str] = frozenset()
+) -> Refusal | None:
+    """Return the refusal of a request to another host or from another site's page, or None.
+
+    Pages of the ``origins`` may ask for changes.
+    """
     by_name = headers_by_name(scope)
     try:
         host = header(scope, b"host") if b"host" in by_name else None
@@ -105,17 +122,21 @@ def refusal(scope: Scope, knows: KnowsHost) -> Refusal | None:
         site, origin = header(scope, b"sec-fetch-site"), header(scope, b"origin")
     except Refusal as repeated:
         return repeated
+    if origin in origins:
+        return None
     return CrossSite() if _is_cross_origin(host, origin, site) else None
 
 
-def with_answer_headers(send: Send, request_id: str) -> Send:
-    """Return what sends an answer with the headers that each must have."""
+def with_answer_headers(scope: Scope, send: Send, request_id: str) -> Send:
+    """Return what sends the answer to a request with the headers that each must have."""
     identified = (REQUEST_ID, request_id.encode("ascii"))
 
     def sending(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             own = message["headers"]
             own.append(identified)
+            if RENEWED in scope:
+                own.append((b"set-cookie", scope[RENEWED].encode("ascii")))
             for name, _ in own:
                 if name in NAMES:
                     given = {name for name, _ in own}

@@ -29,3 +29,11 @@ create table if not exists audit (
 create index if not exists audit_actor on audit (actor, position);
 create index if not exists audit_subject on audit (subject, position) where subject is not null;
 create index if not exists audit_at on audit (at);
+
+-- With what the cookies of people who have signed in are signed, in all processes alike. One row.
+create table if not exists session_key (
+    single integer primary key check (single = 1),
+    key text not null check (length(key) = 64)
+);
+insert into session_key (single, key) values (1, replace(cast(gen_random_uuid() as text) || cast(gen_random_uuid() as text), '-', ''))
+on conflict do nothing;

@@ -18,6 +18,7 @@ from clinic.database import OutcomeUnknown
 from clinic.parts import ENDPOINTS
 from clinic.supervisor import Unavailable
 from clinic.web.browsers import ANSWER_HEADERS, CrossSite, Misdirected
+from clinic.web.callers import Permission
 from clinic.web.description import NOWHERE, answers_of, refusals_of, schema_name
 from clinic.web.endpoints import Endpoint, routes
 from clinic.web.headers import ListTooLong, RepeatedHeader
@@ -229,6 +230,7 @@ async def test_each_method_on_a_path_has_its_own_handler(anyio_backend: str) -> 
             method=method,
             path="/thing",
             handler=handler,
+            needs=Permission.READ,
             expensive=expensive,
             name=method.lower(),
             group="Things",
@@ -237,12 +239,18 @@ async def test_each_method_on_a_path_has_its_own_handler(anyio_backend: str) -> 
         )
 
     table = [endpoint("GET", expensive=True), endpoint("POST")]
-    transport = httpx.ASGITransport(Starlette(routes=routes(table, "part")))
+    let_in: list[str] = []
+
+    async def guard(endpoint: Endpoint[Any], request: Request) -> None:
+        let_in.append(f"{endpoint.method} {request.method}")
+
+    transport = httpx.ASGITransport(Starlette(routes=routes(table, "part", guard)))
     async with httpx.AsyncClient(transport=transport, base_url="http://clinic") as client:
         assert (await client.get("/thing")).text == "part GET GET"
         assert (await client.post("/thing/")).text == "part POST POST"
         assert (await client.head("/thing/")).status_code == 200
         assert (await client.put("/thing")).status_code == 405
+    assert let_in == ["GET GET", "POST POST", "GET HEAD"]
 
 
 class Page(HTMLParser):
