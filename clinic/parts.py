@@ -40,7 +40,7 @@ from clinic.registry.timetable import Hours
 from clinic.registry.types import Types
 from clinic.settings import BadSetting, Settings
 from clinic.web import docs, health
-from clinic.web.browsers import is_loopback
+from clinic.web.browsers import reaches_others
 from clinic.web.endpoints import Endpoint, routes
 
 ENDPOINTS: tuple[Endpoint[Any], ...] = (
@@ -172,7 +172,7 @@ class Parts:
             self.tokens,
             self.sessions,
             self.audit,
-            anonymous=settings.allow_anonymous or is_loopback(settings.host),
+            anonymous=settings.allow_anonymous or not reaches_others(settings.host, settings.hosts),
             per_second=settings.requests_per_second,
         )
 

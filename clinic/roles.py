@@ -17,7 +17,7 @@ from clinic.signals import stopped_by_signals
 from clinic.supervisor import Misconfigured, Service, State, Supervisor
 from clinic.web import health
 from clinic.web.application import application
-from clinic.web.browsers import is_loopback, known_hosts
+from clinic.web.browsers import known_hosts, reaches_others
 from clinic.web.endpoints import routes
 from clinic.web.health import Health
 from clinic.web.server import HttpServer, Limits, address_of
@@ -143,18 +143,22 @@ async def look_at_door(process: Process) -> None:
         return
     if not process.parts.guard.anonymous:
         raise Misconfigured(
-            f"{settings.host} can be reached by others, and no token has been made: make one with "
-            "`token make NAME --permission desk`, or listen on 127.0.0.1, or let everyone in with "
-            "CLINIC_ALLOW_ANONYMOUS=1"
+            f"others can reach the clinic at {_named(settings)}, and no token has been made: make "
+            "one with `token make NAME --permission desk`, or listen on 127.0.0.1 only, or let "
+            "everyone in with CLINIC_ALLOW_ANONYMOUS=1"
         )
-    if is_loopback(settings.host):
-        log.info("No token has been made yet: everyone on this machine may come in.")
-    else:
+    if reaches_others(settings.host, settings.hosts):
         log.warning(
             "CLINIC_ALLOW_ANONYMOUS: everyone who reaches %s reads and changes everything, until "
             "the first token is made.",
-            settings.host,
+            _named(settings),
         )
+    else:
+        log.info("No token has been made yet: everyone on this machine may come in.")
+
+
+def _named(settings: Settings) -> str:
+    return ", ".join(settings.hosts) or settings.host
 
 
 ROLES: dict[Role, tuple[Callable[[Process], Service], ...]] = {

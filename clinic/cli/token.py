@@ -61,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print the token and its line for API_TOKENS_FILE, and store nothing",
     )
+    make.add_argument(
+        "--only-first",
+        action="store_true",
+        help="make it only if no token has ever been made, as the compose file does",
+    )
     make.set_defaults(do=make_token)
     listed = named.add_parser("list", help="list tokens and when each was last used")
     listed.add_argument("--json", action="store_true", help="as JSON, for scripts")
@@ -99,6 +104,9 @@ def make_token(parsed: argparse.Namespace) -> int:
         return 0
 
     async def work(parts: Parts) -> int:
+        if parsed.only_first and await parts.tokens.all():
+            tell("A token has been made already, and so no first one: `token list` shows all.")
+            return 0
         secret, token = await parts.tokens.make(
             parsed.name, permissions, expires_at=expires_at, feed=feed
         )

@@ -192,8 +192,8 @@ def _of_exceptional(made: Exceptional) -> audit.Change:
     detail = {
         "office_id": made.place.office_id,
         "doctor_id": made.place.doctor_id,
-        "from": made.begins,
-        "to": made.ends,
+        "begins": made.begins,
+        "ends": made.ends,
     }
     name = "opening" if made.opens else "closure"
     return audit.Change(f"{name}.made", f"{name}/{made.id}", detail)

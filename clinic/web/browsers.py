@@ -75,6 +75,22 @@ class CrossSite(Refusal):
     )
 
 
+def reaches_others(listening: str, names: Collection[str]) -> bool:
+    """Tell whether others than this machine may reach the clinic, by where it listens.
+
+    Or by its names: a clinic on loopback that answers to another one stands behind a proxy.
+    """
+    return not is_loopback(listening) or not all(map(_names_this_machine, names))
+
+
+def _names_this_machine(name: str) -> bool:
+    plain = _plain(name)
+    try:
+        return ipaddress.ip_address(plain).is_loopback
+    except ValueError:
+        return plain == "localhost" or plain.endswith(".localhost")
+
+
 def known_hosts(given: Collection[str], listening: str) -> KnowsHost:
     """Return the check of a Host header: by the names that are given, or by where we listen.
 

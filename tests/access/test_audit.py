@@ -66,7 +66,7 @@ def test_each_change_has_who_made_it_and_by_which_request(
             (
                 "POST",
                 "/closure",
-                {"from": "2028-01-01T00:00:00", "to": "2028-01-02T00:00:00", "reason": "holiday"},
+                {"begins": "2028-01-01T00:00", "ends": "2028-01-02T00:00", "reason": "holiday"},
                 "closure.made",
             ),
             ("DELETE", "/closure/1", None, "closure.removed"),

@@ -101,10 +101,10 @@ def ask(
 ) -> HTTPStatus:
     path = endpoint.path.format(**endpoint.ids)
     headers = {} if authorization is None else {"Authorization": authorization}
-    body = {"content": b"{}"} if endpoint.body else {}
+    body = b"{}" if endpoint.body else None
     if endpoint.body:
         headers["Content-Type"] = endpoint.body.media_types[0]
-    answer = guarded.http.request(method, path, headers=headers, **body)
+    answer = guarded.http.request(method, path, headers=headers, content=body)
     return HTTPStatus(answer.status_code)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from clinic.access.token import FORM
 from clinic.settings import Settings
 from tests.containers.files import (
     COMPOSE,
@@ -23,7 +24,12 @@ from tests.containers.files import (
     only,
 )
 from tests.process.clinic import ROOT
+from tests.process.test_start import run as clinic
 from tests.servers.rabbit import ADVANCED_CONFIG
+
+FIRST_TOKEN = "first-token"
+# Those that run our image, as its own user and without a volume.
+PROGRAMS = (FIRST_TOKEN, *OURS)
 
 every_service = pytest.mark.parametrize("name", SERVICES)
 
@@ -100,6 +106,9 @@ def test_the_compose_file_follows_the_specification(*, filled: bool, tmp_path: P
 @every_service
 def test_a_service_has_a_health_check_and_publishes_on_loopback_only(name: str) -> None:
     check = SERVICES[name]["healthcheck"]
+    if name == FIRST_TOKEN:
+        assert check == {"disable": True}  # it ends by itself
+        return
     assert check["test"][0] in {"CMD", "CMD-SHELL"}
     assert {"interval", "timeout", "retries", "start_period"} <= set(check)
     for port in SERVICES[name].get("ports", []):
@@ -123,24 +132,39 @@ def test_a_service_is_confined_and_keeps_its_data_in_named_volumes(name: str) ->
     assert service["read_only"] is True
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not {"cap_add", "privileged", "pid", "ipc", "devices"} & set(service)
-    assert name in OURS or service["user"] not in {"root", "0"}
+    assert name in PROGRAMS or service["user"] not in {"root", "0"}
     for volume in service.get("volumes", []):
         assert volume.split(":")[0] in PROJECT["volumes"]
-    assert name in OURS or service["volumes"]
+    assert name in PROGRAMS or service["volumes"]
 
 
 def test_services_start_in_order_and_only_behind_healthy_ones() -> None:
-    assert set(SERVICES) == {"db", "rabbit", *OURS}
+    assert set(SERVICES) == {"db", "rabbit", FIRST_TOKEN, *OURS}
     behind = {name: service.get("depends_on", {}) for name, service in SERVICES.items()}
-    assert set(behind["api"]) == {"db", "rabbit"}
+    assert set(behind[FIRST_TOKEN]) == {"db"}
+    assert set(behind["api"]) == {"db", "rabbit", FIRST_TOKEN}
     assert set(behind["consumer"]) == {"db", "rabbit", "api"}
-    conditions = {wait["condition"] for waits in behind.values() for wait in waits.values()}
-    assert conditions == {"service_healthy"}
+    for waits in behind.values():
+        for name, wait in waits.items():
+            ended = name == FIRST_TOKEN
+            awaited = "service_completed_successfully" if ended else "service_healthy"
+            assert wait["condition"] == awaited
+
+
+def test_the_first_token_is_made_by_a_command_that_there_is(tmp_path: Path) -> None:
+    service = SERVICES[FIRST_TOKEN]
+    assert service["restart"] == "no"
+    done = clinic(tmp_path, *service["command"])
+    assert FORM.fullmatch(done.stdout.strip())
+    again = clinic(tmp_path, *service["command"])
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "token has been made already" in again.stderr
 
 
 def test_one_image_is_built_once_and_the_consumer_can_be_scaled() -> None:
-    assert SERVICES["api"]["image"] == SERVICES["consumer"]["image"]
-    assert [name for name, service in SERVICES.items() if "build" in service] == ["api"]
+    assert len({SERVICES[name]["image"] for name in PROGRAMS}) == 1
+    # By the one that the others wait for.
+    assert [name for name, service in SERVICES.items() if "build" in service] == [FIRST_TOKEN]
     assert not {"container_name", "hostname", "ports", "volumes"} & set(SERVICES["consumer"])
 
 

@@ -33,7 +33,8 @@ WAIT_SECONDS = 2.0
 def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClinicProcess]:
     """A clinic that is called as the requests of the corpus call it."""
     hosts = "a,localhost,127.0.0.1,::1,clinic.example"
-    with running(tmp_path_factory.mktemp("named"), CLINIC_HOSTS=hosts) as clinic:
+    settings: dict[str, Any] = {"CLINIC_HOSTS": hosts, "CLINIC_ALLOW_ANONYMOUS": 1}
+    with running(tmp_path_factory.mktemp("named"), **settings) as clinic:
         yield clinic
         assert clinic.stop() == 0
         assert "Traceback" not in clinic.log
