@@ -15,7 +15,6 @@ from clinic.access.sessions import COOKIE, Sessions, set_cookie
 from clinic.access.token import digest_of
 from clinic.access.tokens import Tokens
 from clinic.acting import ANONYMOUS, Act, act_as, acting
-from clinic.database import utc_now
 from clinic.web.browsers import is_cross_origin
 from clinic.web.callers import (
     CALLER,
@@ -104,7 +103,7 @@ class Guard:
             return self.anonymous
         digest = digest_of(_sent(request) or "")
         found = remembered.by_digest.get(digest or "")
-        return found is not None and found.counts(utc_now())
+        return found is not None and found.counts
 
     async def _caller(self, endpoint: Endpoint[Any], request: Request) -> Caller:
         if await self._serves_anyone():
@@ -120,7 +119,7 @@ class Guard:
                 raise TooManyRequests(wait)
             raise NoToken
         await self.tokens.used(token)
-        return token.caller()
+        return token.caller
 
     async def _signed_in(self, request: Request) -> Caller:
         """Return who has signed in, with the browser that sends the request.
@@ -138,7 +137,7 @@ class Guard:
             request.scope[RENEWED] = set_cookie(session.renewed, path, secure=session.secure)
         request.scope[CSRF] = session.csrf
         await self.tokens.used(session.token)
-        return session.token.caller()
+        return session.token.caller
 
     async def _serves_anyone(self) -> bool:
         return self.anonymous and not (await self.tokens.known()).any_ever

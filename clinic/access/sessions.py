@@ -16,7 +16,6 @@ from itsdangerous import BadSignature, TimestampSigner
 
 from clinic.access.token import Token
 from clinic.access.tokens import Tokens
-from clinic.database import utc_now
 
 COOKIE = "clinic_session"
 # A desk is left for lunch, and nobody signs in twice a day. Both are for the office worker of
@@ -85,7 +84,7 @@ class Sessions:
         if idle_seconds > IDLE.total_seconds() or now - began_at > LONGEST.total_seconds():
             return None
         token = (await self.tokens.known()).by_digest.get(digest)
-        if token is None or not token.counts(utc_now()):
+        if token is None or not token.counts:
             return None
         due = idle_seconds > RENEWED_AFTER.total_seconds()
         return Session(

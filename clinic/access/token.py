@@ -12,8 +12,10 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from clinic.acting import RESERVED
+from clinic.database import utc_now
 from clinic.web.callers import Caller, Permission, included
 
 PREFIX = "clinic_"
@@ -47,10 +49,12 @@ class Token:
     last_used_at: datetime.datetime | None = None
     from_file: bool = False
 
-    def counts(self, now: datetime.datetime) -> bool:
-        """Tell whether it is neither revoked nor expired."""
-        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+    @property
+    def counts(self) -> bool:
+        """Whether it is neither revoked nor expired by now."""
+        return self.revoked_at is None and (self.expires_at is None or utc_now() < self.expires_at)
 
+    @cached_property
     def caller(self) -> Caller:
         """Return whom it stands for."""
         return Caller(self.name, included(self.permissions), feed=self.feed)

@@ -173,7 +173,7 @@ def _record(token: Token) -> dict[str, object]:
         "name": token.name,
         "permissions": sorted(token.permissions),
         "feed": token.feed,
-        "counts": token.counts(utc_now()),
+        "counts": token.counts,
         "made_at": token.made_at,
         "made_by": token.made_by,
         "expires_at": token.expires_at,
@@ -184,13 +184,7 @@ def _record(token: Token) -> dict[str, object]:
 
 
 def _row(token: Token) -> tuple[object, ...]:
-    state = (
-        "revoked"
-        if token.revoked_at is not None
-        else "counts"
-        if token.counts(utc_now())
-        else "expired"
-    )
+    state = "revoked" if token.revoked_at is not None else "counts" if token.counts else "expired"
     return (
         token.name,
         f"calendar {token.feed}" if token.feed else ", ".join(sorted(token.permissions)),

@@ -75,7 +75,7 @@ async def test_a_token_counts_until_it_is_revoked(database: Database) -> None:
     found = await tokens.find(secret)
     assert found is not None
     assert (found.name, found.permissions, found.made_by) == ("Anna", DESK, "clinic")
-    assert found.caller().name == "Anna"
+    assert found.caller.name == "Anna"
     assert secret not in repr(await tokens.all())
     with pytest.raises(BadToken, match="Anna"):
         await tokens.make("Anna", DESK)
