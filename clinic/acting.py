@@ -13,13 +13,19 @@ RESERVED = frozenset({CLINIC, CLI, ANONYMOUS})
 
 
 class Act(NamedTuple):
-    """Who acts: the name of a token, or one of the words above; and by which request."""
+    """Who acts: the name of a token, or one of the words above; and by which request.
+
+    ``traceparent`` is the trace that the request is part of, if its client said so
+    (https://www.w3.org/TR/trace-context/).
+    """
 
     actor: str
     request_id: str | None = None
+    traceparent: str | None = None
 
 
-_ACTING: ContextVar[Act] = ContextVar("acting", default=Act(CLINIC))  # noqa: B039 - a NamedTuple cannot be changed
+# A NamedTuple cannot be changed.
+_ACTING: ContextVar[Act] = ContextVar("acting", default=Act(CLINIC))  # noqa: B039
 
 
 def acting() -> Act:

@@ -125,8 +125,10 @@ class AppointmentFacts:
 class Event:
     """Something that happened to an appointment at the moment ``time``.
 
-    ``actor`` is who did it, the name of a token or ``anonymous``, and ``requestid`` by which
-    request; both are extensions of CloudEvents, whose names have nothing but small letters.
+    ``actor`` is who did it, the name of a token or ``anonymous``, ``requestid`` by which request,
+    and ``traceparent`` the trace that this was part of; these are extensions of CloudEvents, whose
+    names have nothing but small letters:
+    https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/extensions/distributed-tracing.md.
     """
 
     __pydantic_config__ = _READING
@@ -140,6 +142,7 @@ class Event:
     datacontenttype: Literal["application/json"] = "application/json"
     actor: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     requestid: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    traceparent: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     data: AppointmentFacts
 
     def message(self) -> Message:
@@ -160,7 +163,7 @@ def subject_of(appointment_id: int) -> str:
 
 def tell(event_type: EventType, facts: AppointmentFacts, now: datetime.datetime) -> Event:
     """Return a new event, which says what has just happened, by whoever acts."""
-    actor, request_id = acting()
+    actor, request_id, traceparent = acting()
     return Event(
         # UUIDs of version 7 grow with time (RFC 9562, 5.7), so an index over them grows at its end.
         # With random ones, a batch would rewrite a page of the index for each event.
@@ -170,6 +173,7 @@ def tell(event_type: EventType, facts: AppointmentFacts, now: datetime.datetime)
         time=now,
         actor=actor,
         requestid=request_id,
+        traceparent=traceparent,
         data=facts,
     )
 

@@ -1,7 +1,12 @@
-"""The log: lines on standard error, which never block the clinic."""
+"""The log: lines on standard error, which never block the clinic.
+
+On a terminal they are for people; elsewhere each is a JSON object, for programs that collect logs.
+"""
 
 import contextlib
+import datetime
 import io
+import json
 import logging
 import os
 import re
@@ -10,8 +15,13 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
+
+from clinic.acting import acting
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+STANDARD_ERROR = 2
 
 # These libraries would log secrets (names, passwords), each query, or lines that nobody needs.
 QUIET = ("databases", "aiosqlite", "yoyo", "uvicorn", "asyncio")
@@ -36,12 +46,41 @@ class LineFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """Return the line of a record, control characters escaped."""
         line = super().formatMessage(record)
+        request_id = acting().request_id
+        if request_id is not None:
+            line += f" (request {request_id})"
         return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
 
     def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
         """Return a traceback, indented."""
         text = super().formatException(ei)  # type: ignore[arg-type]
         return "\n".join("  " + line for line in text.splitlines())
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes one record as a JSON object on one line.
+
+    Its members are ``time`` (UTC), ``level``, ``logger``, ``message``, and where there are such
+    ``request_id``, ``traceparent`` (https://www.w3.org/TR/trace-context/) and ``exception``.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        line = {
+            "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        act = acting()
+        told = {"request_id": act.request_id, "traceparent": act.traceparent}
+        line |= {name: value for name, value in told.items() if value is not None}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        # Half of a surrogate pair cannot be written; it comes from bytes that are no UTF-8.
+        text = json.dumps(line, ensure_ascii=False)
+        return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class Outlet(io.TextIOBase):
@@ -131,10 +170,20 @@ class OutletHandler(logging.StreamHandler[Outlet]):
         super().close()
 
 
-def set_up_logging(level: str, outlet: Outlet | None = None) -> None:
-    """Log to standard error from this level on: debug, info, warning or error."""
+def formatter(form: str) -> logging.Formatter:
+    """Return what formats records: as ``text``, as ``json``, or ``auto``, as standard error is."""
+    if form == "json" or (form == "auto" and not os.isatty(STANDARD_ERROR)):
+        return JsonFormatter()
+    return LineFormatter(FORMAT)
+
+
+def set_up_logging(level: str, form: str, outlet: Outlet | None = None) -> None:
+    """Log to standard error from this level on: debug, info, warning or error.
+
+    For ``form`` see ``formatter``.
+    """
     handler: logging.Handler = OutletHandler(outlet) if outlet else logging.StreamHandler()
-    handler.setFormatter(LineFormatter(FORMAT))
+    handler.setFormatter(formatter(form))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -143,11 +192,15 @@ def set_up_logging(level: str, outlet: Outlet | None = None) -> None:
 
 
 @contextlib.contextmanager
-def never_waiting() -> Iterator[Outlet | None]:
-    """Send all that the body prints and logs through outlets; yield that of standard error."""
+def never_waiting(form: str) -> Iterator[Outlet | None]:
+    """Send all that the body prints and logs through outlets; yield that of standard error.
+
+    For ``form`` see ``formatter``.
+    """
+    report = partial(report_dropped, formatter(form))
     former = sys.stdout, sys.stderr
     outlets = [
-        Outlet(stream.fileno(), report_dropped, MOST_WAITING) if stream is not None else None
+        Outlet(stream.fileno(), report, MOST_WAITING) if stream is not None else None
         for stream in former
     ]
     sys.stdout, sys.stderr = outlets
@@ -174,8 +227,8 @@ def open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free: this one
 
 
-def report_dropped(lines: int) -> str:
+def report_dropped(formatter: logging.Formatter, lines: int) -> str:
     """Return the line of the log that stands for those that were dropped."""
     text = "%d lines were dropped here: nobody read them in time"
     record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (lines,), None)
-    return LineFormatter(FORMAT).format(record) + "\n"
+    return formatter.format(record) + "\n"

@@ -206,6 +206,7 @@ class Settings(BaseSettings):
         "CLINIC_KEEP_ALIVE_SECONDS", 75.0
     )
     log_level: LogLevel = setting("CLINIC_LOG_LEVEL", LogLevel.INFO)
+    log_format: Literal["auto", "text", "json"] = setting("CLINIC_LOG_FORMAT", "auto")
     # NoDecode, as for `hosts`.
     hours: Annotated[tuple[int, int], NoDecode, BeforeValidator(read_hours)] = setting(
         "CLINIC_HOURS", (8 * 60, 20 * 60)

@@ -46,6 +46,7 @@ def test_the_form_is_cloudevents() -> None:
         "datacontenttype": "application/json",
         "actor": "clinic",
         "requestid": None,
+        "traceparent": None,
         "data": {
             "appointment_id": 1,
             "version": 1,
@@ -92,7 +93,7 @@ def test_what_an_older_clinic_told_without_ids_is_read() -> None:
 
 def test_what_a_newer_clinic_adds_is_passed_over() -> None:
     body = json.loads(EVENT.message().body)
-    body["traceparent"] = "00-1-1-00"
+    body["tracestate"] = "00-1-1-00"
     body["data"]["floor"] = 2
     assert read(Message("", "", "", json.dumps(body))) == EVENT
 

@@ -57,6 +57,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "CLINIC_KEEP_ALIVE_SECONDS": (*NO_NUMBER, "0", "3601"),
     "CLINIC_GRACE_SECONDS": (*NO_NUMBER, "3601"),
     "CLINIC_LOG_LEVEL": ("loud", "10"),
+    "CLINIC_LOG_FORMAT": ("yaml", "JSON"),
     "CLINIC_TIMEZONE": ("Europe/Moskow", "../etc/passwd", "/etc/localtime", "+03:00", "a\nb"),
     "APPOINTMENT_MINUTES": (*NO_WHOLE_NUMBER, "0", "1441"),
     "CLINIC_REGISTRY": ("shut", "Closed", "true"),

@@ -14,7 +14,7 @@ from clinic.access.rates import Rate
 from clinic.access.sessions import COOKIE, Sessions, set_cookie
 from clinic.access.token import digest_of
 from clinic.access.tokens import Tokens
-from clinic.acting import ANONYMOUS, Act, act_as, acting
+from clinic.acting import ANONYMOUS, act_as, acting
 from clinic.web.browsers import is_cross_origin
 from clinic.web.callers import (
     CALLER,
@@ -88,7 +88,7 @@ class Guard:
             raise NotAllowed(endpoint.needs) if caller.known else NoToken
         request.scope[CALLER] = caller
         if caller is not ANYONE:
-            act_as(Act(caller.name, acting().request_id))
+            act_as(acting()._replace(actor=caller.name))
         if callable(endpoint.audited) and endpoint.audited(request):
             parameters = sorted(set(request.query_params) - {PARAMETER})
             await self.audit.read(f"{endpoint.name}.read", {"parameters": parameters})

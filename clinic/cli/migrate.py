@@ -22,7 +22,7 @@ def execute(parsed: argparse.Namespace) -> int:
     del parsed
     settings = read_settings({})
     parts.check(settings)
-    set_up_logging(settings.log_level)
+    set_up_logging(settings.log_level, settings.log_format)
     for name in migrate(settings.database_url):
         log.info("migrated: %s", name)
     return 0

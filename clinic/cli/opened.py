@@ -25,7 +25,8 @@ def with_parts(work: Work) -> int:
     settings = read_settings({})
     parts.check(settings)
     # What a command has to say it prints; only what goes wrong is logged.
-    set_up_logging(max(settings.log_level, LogLevel.WARNING, key=list(LogLevel).index))
+    level = max(settings.log_level, LogLevel.WARNING, key=list(LogLevel).index)
+    set_up_logging(level, settings.log_format)
     migrate(settings.database_url)
 
     async def opened() -> int:

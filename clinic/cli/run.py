@@ -52,8 +52,9 @@ def execute(parsed: argparse.Namespace) -> int:
     settings = read_settings({name: value for name, value in given.items() if value})
     parts.check(settings)
     # Listen first: a port in use is then noticed before anything is changed.
-    with listen(settings.host, settings.port) as listener, never_waiting() as outlet:
-        set_up_logging(settings.log_level, outlet)
+    form = settings.log_format
+    with listen(settings.host, settings.port) as listener, never_waiting(form) as outlet:
+        set_up_logging(settings.log_level, form, outlet)
         return serve(settings, listener)
 
 

@@ -28,6 +28,8 @@ TOLD_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID"]
 PREFLIGHT_SECONDS = 600
 # By which request something was done (https://http.dev/x-request-id); we take over what looks so.
 GIVEN = re.compile(b"[0-9A-Za-z._:/+=@-]{1,100}")
+# https://www.w3.org/TR/trace-context/#traceparent-header
+TRACE = re.compile(b"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def application(
@@ -58,7 +60,7 @@ def application(
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         scope["root_path"] = root_path
         request_id = given_id(scope) or str(uuid7())
-        act_as(Act(ANONYMOUS, request_id))
+        act_as(Act(ANONYMOUS, request_id, given_trace(scope)))
         send = under(root_path, send) if root_path else send
         send = with_answer_headers(scope, send, request_id)
         refused = refusal(scope, knows, origins)
@@ -79,6 +81,12 @@ def given_id(scope: Scope) -> str | None:
     """Return the id that a client or proxy gives its request, if it is one that we take over."""
     value = headers_by_name(scope).get(REQUEST_ID)
     return str(value, "ascii") if value and GIVEN.fullmatch(value) else None
+
+
+def given_trace(scope: Scope) -> str | None:
+    """Return the trace that a request is part of, if its client says so."""
+    value = headers_by_name(scope).get(b"traceparent")
+    return str(value, "ascii") if value and TRACE.fullmatch(value) else None
 
 
 def under(root_path: str, send: Send) -> Send:

@@ -1,7 +1,9 @@
 """The log: nobody has to read it, and nobody can forge a line of it."""
 
+import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from clinic.logs import FORMAT, LineFormatter, Outlet
-from tests.process.clinic import ROOT, until
+from clinic.logs import FORMAT, JsonFormatter, LineFormatter, Outlet
+from tests.process.clinic import ROOT, running, until
 from tests.process.environment import clean_environment
 from tests.process.test_kill import refused
 from tests.servers import free_port
@@ -143,3 +145,48 @@ def test_what_comes_from_outside_cannot_look_like_a_line_of_the_log() -> None:
     record.exc_info = (ValueError, ValueError(forged), None)
     lines = LineFormatter(FORMAT).format(record).splitlines()
     assert all(line.startswith("  ") for line in lines[1:])
+
+
+def test_elsewhere_than_on_a_terminal_each_line_is_an_object(tmp_path: Path) -> None:
+    with running(tmp_path, CLINIC_LOG_FORMAT="auto", CLINIC_LOG_LEVEL="debug") as clinic:
+        clinic.book()
+        with refused(tmp_path, "insert on appointment"):
+            answer = clinic.book(2)
+        assert answer.status_code == 500
+        until(lambda: "Traceback" in clinic.log)
+        assert clinic.stop() == 0
+        lines = [json.loads(line) for line in clinic.log.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    assert all(re.fullmatch(r"[\d-]{10}T[\d:]{8}\.\d{3}Z", line["time"]) for line in lines)
+    (failed,) = [line for line in lines if "exception" in line]
+    assert failed["level"] == "error"
+    assert failed["exception"].startswith("Traceback")
+    # The line names the request, whose answer names it as well.
+    assert failed["request_id"] == answer.headers["X-Request-ID"]
+
+
+def test_a_line_of_json_is_one_line_whatever_comes_from_outside() -> None:
+    text = 'a\nb\u2028c\x1b[2J\x85\ud800 "quoted" Ёлкин'
+    record = logging.LogRecord("name", logging.INFO, "", 0, "%s", (text,), None)
+    line = JsonFormatter().format(record)
+    assert len(line.splitlines()) == 1
+    assert "Ёлкин" in line
+    assert json.loads(line)["message"] == text
+    assert json.loads(JsonFormatter().format(logging.makeLogRecord({"msg": "x"})))["message"] == "x"
+
+
+def test_a_trace_goes_on_in_the_event_and_in_the_log(tmp_path: Path) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with running(tmp_path, CLINIC_LOG_FORMAT="json") as clinic:
+        clinic.http.headers["traceparent"] = trace
+        clinic.book()
+        (event,) = clinic.http.get("/appointment/1/events").json()
+        assert event["traceparent"] == trace
+        with refused(tmp_path, "insert on appointment"):
+            assert clinic.book(2).status_code == 500
+        until(lambda: f'"traceparent": "{trace}"' in clinic.log)
+        for wrong in ("", "00-0-0-01", trace.upper(), f"01{trace[2:]}", trace + "-x"):
+            clinic.http.headers["traceparent"] = wrong
+            number = clinic.book(hash(wrong) % 10**6).json()["id"]
+            (event,) = clinic.http.get(f"/appointment/{number}/events").json()
+            assert event["traceparent"] is None
