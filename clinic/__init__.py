@@ -24,6 +24,7 @@ The floors; each imports only from those below it (import-linter checks that)::
     signals        SIGTERM and Ctrl-C stop the services
     supervisor     keeps services running       | settings     the environment, read once
     logs           a log that blocks nobody    | addresses    URLs that could be misread
+    metrics        the numbers that a process counts
     acting         who acts, and by which request
 
 Only ``cli``, ``roles`` and ``parts`` see the settings; the floors below are given plain values.

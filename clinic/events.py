@@ -178,6 +178,11 @@ def tell(event_type: EventType, facts: AppointmentFacts, now: datetime.datetime)
     )
 
 
+def age_of(body: str) -> datetime.timedelta:
+    """Return how long ago an event of ours happened."""
+    return datetime.datetime.now(datetime.UTC) - _EVENT.validate_json(body).time
+
+
 def read(message: Message) -> Event:
     """Return the event that a message holds.
 

@@ -39,7 +39,7 @@ from clinic.registry.schedule_handlers import Scheduling
 from clinic.registry.timetable import Hours
 from clinic.registry.types import Types
 from clinic.settings import BadSetting, Settings
-from clinic.web import docs, health
+from clinic.web import docs, health, scraping
 from clinic.web.browsers import reaches_others
 from clinic.web.endpoints import Endpoint, routes
 
@@ -50,6 +50,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     *analytics.ENDPOINTS,
     *access.ENDPOINTS,
     *health.ENDPOINTS,
+    *scraping.ENDPOINTS,
     *docs.ENDPOINTS,
 )
 

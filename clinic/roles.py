@@ -1,6 +1,7 @@
 """Which services each role runs."""
 
 import logging
+import math
 import socket
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -9,13 +10,14 @@ import anyio
 from starlette.requests import Request
 from starlette.routing import Route
 
-from clinic import __version__
+from clinic import __version__, metrics
 from clinic.database import DatabaseUnavailable, Upkeep, open_database
+from clinic.events import age_of
 from clinic.parts import Parts
 from clinic.settings import Role, Settings
 from clinic.signals import stopped_by_signals
 from clinic.supervisor import Misconfigured, Service, State, Supervisor
-from clinic.web import health
+from clinic.web import health, scraping
 from clinic.web.application import application
 from clinic.web.browsers import known_hosts, reaches_others
 from clinic.web.endpoints import routes
@@ -56,6 +58,21 @@ class Process:
             tells=self.parts.guard.is_known(request),
         )
 
+    async def numbers(self) -> bytes:
+        """Return the numbers of the process, and those of the whole clinic that it can see."""
+        for name, state in self.supervisor.states.items():
+            metrics.SERVICE_UP.labels(name).set(state is State.UP)
+        count, oldest_seconds = math.nan, math.nan
+        try:
+            with anyio.fail_after(PING_SECONDS):
+                count, oldest = await self.parts.outbox.backlog()
+            oldest_seconds = 0.0 if oldest is None else age_of(oldest).total_seconds()
+        except (DatabaseUnavailable, TimeoutError):
+            pass
+        metrics.EVENTS_OPEN.set(count)
+        metrics.OLDEST_OPEN_SECONDS.set(oldest_seconds)
+        return metrics.text()
+
     async def _database_answers(self) -> bool:
         """Tell whether the database can be read and written now."""
         try:
@@ -79,7 +96,11 @@ def health_only(process: Process) -> Service:
 def _http(process: Process, features: Sequence[Route]) -> Service:
     settings = process.settings
     app = application(
-        [*features, *routes(health.ENDPOINTS, process.health, process.parts.guard)],
+        [
+            *features,
+            *routes(health.ENDPOINTS, process.health, process.parts.guard),
+            *routes(scraping.ENDPOINTS, process.numbers, process.parts.guard),
+        ],
         known_hosts(settings.hosts, settings.host),
         settings.root_path,
         settings.cors_origins,

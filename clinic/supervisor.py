@@ -11,6 +11,8 @@ from enum import StrEnum
 
 import anyio
 
+from clinic.metrics import RESTARTS
+
 log = logging.getLogger(__name__)
 
 
@@ -299,6 +301,7 @@ class _History:
         """
         if isinstance(failure, GaveUp):
             raise failure
+        RESTARTS.labels(self._name).inc()
         now = time.monotonic()
         lasted = self._up_since is not None and (
             now - self._up_since >= self._patience.healthy_after_seconds

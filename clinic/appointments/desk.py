@@ -34,6 +34,7 @@ from clinic.appointments.writer import Writer
 from clinic.database import Database, ExpensiveReads, LostRace, again_if_lost, utc_now
 from clinic.events import BOOKED, subject_of, tell
 from clinic.messaging.outbox import Outbox
+from clinic.metrics import BOOKINGS
 from clinic.registry.memory import Memory, Rules
 from clinic.registry.names import name_key, patient_key, words_of
 from clinic.registry.queries import select_resources
@@ -48,6 +49,9 @@ MOST_ROUNDS = 10
 MOST_CHANGES = 1_000
 # Lists, tables and calendars that are read from the database at a time; one list reads two pieces.
 PLACES = 2
+BOOKED_NOW, BOOKED_AGAIN, TAKEN, CLOSED = map(
+    BOOKINGS.labels, ("booked", "again", "taken", "closed")
+)
 # Free times, and the days on which they are looked for, where a client does not say.
 FREE_TIMES = 10
 USUAL_DAYS = 28
@@ -96,6 +100,19 @@ class Desk:
             Crowded: too many wait already.
             DatabaseUnavailable: the database cannot do it now.
         """
+        try:
+            confirmation = await self._book_once(wanted, key)
+        except TimeTaken:
+            TAKEN.inc()
+            raise
+        except ClosedThen:
+            CLOSED.inc()
+            raise
+        (BOOKED_NOW if confirmation.created else BOOKED_AGAIN).inc()
+        return confirmation
+
+    async def _book_once(self, wanted: NewAppointment, key: IdempotencyKey | None) -> Confirmation:
+        """Book by the registry as it is then; see ``book``."""
         if key is not None:
             # First of all: the answer must not change with what the clinic has closed since.
             before = await answered(self._database, key)

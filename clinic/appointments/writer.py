@@ -20,6 +20,7 @@ from clinic.appointments.booking import (
 )
 from clinic.database import Crowded, Database, StatementRefused, again_if_lost
 from clinic.messaging.outbox import Outbox
+from clinic.metrics import BATCH_SIZE
 from clinic.registry.records import RegistryChanged
 from clinic.supervisor import Lifecycle, Unavailable
 
@@ -143,5 +144,6 @@ class Writer:
             # For the clients, not for the supervisor: each learns it at once, and the next batch is
             # the next try.
             outcomes = dict.fromkeys(requests, error)
+        BATCH_SIZE.observe(len(batch))
         for waiting in batch:
             waiting.resolve(outcomes[waiting.request])

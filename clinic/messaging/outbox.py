@@ -191,6 +191,12 @@ SELECT_EVENTS = Sql(
 
 SELECT_TIME = "select statement_timestamp() as now"
 
+SELECT_BACKLOG = """
+    select (select count(*) from outbox) as open, body
+    from (select 1 as one) as always
+    left join event on position = (select min(position) from outbox)
+"""
+
 
 async def select_events(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     """Return the bodies of the log's events among these ids, by id."""
@@ -272,6 +278,15 @@ class Outbox:
     async def close(self, connection: Connection, ids: Sequence[str]) -> None:
         """Close events: they are recorded, or set aside for a person. Unknown ids are no error."""
         await connection.execute(DELETE_CLOSED, {"ids": list(ids)})
+
+    async def backlog(self) -> tuple[int, str | None]:
+        """Return how many events are open, and the body of the oldest of them.
+
+        Raises:
+            DatabaseUnavailable: the database is away.
+        """
+        (row,) = await self.database.look(SELECT_BACKLOG)
+        return row["open"], row["body"]
 
     @property
     def holds_any(self) -> bool:

@@ -2,7 +2,8 @@
 
 import logging
 import re
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -11,11 +12,13 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
+from clinic import metrics
 from clinic.acting import ANONYMOUS, Act, act_as
-from clinic.web.browsers import REQUEST_ID, KnowsHost, refusal, with_answer_headers
+from clinic.web.browsers import REQUEST_ID, KnowsHost, add_answer_headers, refusal
+from clinic.web.callers import RENEWED
 from clinic.web.headers import below, headers_by_name
 from clinic.web.health import is_health
-from clinic.web.problems import HANDLERS, LOGGED
+from clinic.web.problems import HANDLERS, LOGGED, NO_ROUTE
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +64,7 @@ def application(
         scope["root_path"] = root_path
         request_id = given_id(scope) or str(uuid7())
         act_as(Act(ANONYMOUS, request_id, given_trace(scope)))
-        send = under(root_path, send) if root_path else send
-        send = with_answer_headers(scope, send, request_id)
+        send = answering(scope, under(root_path, send) if root_path else send, request_id)
         refused = refusal(scope, knows, origins)
         if refused is not None and not is_health(scope["path"].removeprefix(root_path)):
             await refused.response(root_path)(scope, receive, send)
@@ -75,6 +77,25 @@ def application(
                 log.exception("An answer broke off: %s", type(error).__name__)
 
     return guarded
+
+
+def answering(scope: Scope, send: Send, request_id: str) -> Send:
+    """Return what sends the answer to a request, with what each has, and counts it."""
+    began = time.perf_counter()
+    identified = (REQUEST_ID, request_id.encode("ascii"))
+
+    def sending(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            headers = message["headers"]
+            headers.append(identified)
+            if RENEWED in scope:
+                headers.append((b"set-cookie", scope[RENEWED].encode("ascii")))
+            add_answer_headers(headers)
+            route = getattr(scope.get("route"), "path", NO_ROUTE)
+            metrics.answered(scope["method"], route, message["status"], began)
+        return send(message)
+
+    return sending
 
 
 def given_id(scope: Scope) -> str | None:

@@ -9,12 +9,11 @@ import functools
 import ipaddress
 import re
 import socket
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 
-from starlette.types import Message, Scope, Send
+from starlette.types import Scope
 
-from clinic.web.callers import RENEWED
 from clinic.web.headers import header, headers_by_name
 from clinic.web.refusals import Refusal
 
@@ -143,26 +142,15 @@ def refusal(
     return CrossSite() if _is_cross_origin(host, origin, site) else None
 
 
-def with_answer_headers(scope: Scope, send: Send, request_id: str) -> Send:
-    """Return what sends the answer to a request with the headers that each must have."""
-    identified = (REQUEST_ID, request_id.encode("ascii"))
-
-    def sending(message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            own = message["headers"]
-            own.append(identified)
-            if RENEWED in scope:
-                own.append((b"set-cookie", scope[RENEWED].encode("ascii")))
-            for name, _ in own:
-                if name in NAMES:
-                    given = {name for name, _ in own}
-                    own += [one for one in ANSWER_HEADERS if one[0] not in given]
-                    break
-            else:
-                own += ANSWER_HEADERS
-        return send(message)
-
-    return sending
+def add_answer_headers(own: list[tuple[bytes, bytes]]) -> None:
+    """Add to an answer's headers those that each must have, unless it has its own."""
+    for name, _ in own:
+        if name in NAMES:
+            given = {name for name, _ in own}
+            own += [one for one in ANSWER_HEADERS if one[0] not in given]
+            break
+    else:
+        own += ANSWER_HEADERS
 
 
 def _is_cross_origin(host: str | None, origin: str | None, site: str | None) -> bool:

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 # Marks a request in its scope whose failure has been logged.
 LOGGED = "clinic.logged"
+NO_ROUTE = "(no route)"
 
 
 def answer(request: Request, refusal: Refusal) -> Response:
@@ -81,4 +82,4 @@ HANDLERS: dict[type[Exception], Any] = {
 def route_of(request: Request) -> str:
     """Return the template of the route, never the path itself: a path may hold anything."""
     route = request.scope.get("route")
-    return getattr(route, "path", "(no route)")
+    return getattr(route, "path", NO_ROUTE)
