@@ -11,17 +11,17 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from clinic import __version__, metrics
-from clinic.database import DatabaseUnavailable, Upkeep, open_database
+from clinic.database import DatabaseUnavailable, Upkeep, open_database, utc_now
 from clinic.events import age_of
 from clinic.parts import Parts
 from clinic.settings import Role, Settings
 from clinic.signals import stopped_by_signals
-from clinic.supervisor import Misconfigured, Service, State, Supervisor
+from clinic.supervisor import Misconfigured, Report, Service, State, Supervisor
 from clinic.web import health, scraping
 from clinic.web.application import application
 from clinic.web.browsers import known_hosts, reaches_others
 from clinic.web.endpoints import routes
-from clinic.web.health import Health
+from clinic.web.health import Backlog, Health
 from clinic.web.server import HttpServer, Limits, address_of
 
 log = logging.getLogger(__name__)
@@ -49,12 +49,19 @@ class Process:
     async def health(self, request: Request) -> Health:
         """Return the health of the process, in parts if the client may know them."""
         supervisor = self.supervisor
-        parts = {name: str(state) for name, state in supervisor.states.items()}
-        if supervisor.states[DATABASE] is State.UP and not await self._database_answers():
-            parts[DATABASE] = str(State.DOWN)
+        parts = dict(supervisor.reports)
+        if parts[DATABASE].state is State.UP and not await self._database_answers():
+            now = utc_now()
+            parts[DATABASE] = Report(
+                State.DOWN, now, "it cannot be read and written at this moment"
+            )
+        backlog = await self._backlog() if parts[DATABASE].state is State.UP else None
+        behind_seconds = self.settings.behind_seconds
         return Health(
-            ready=supervisor.working and parts[DATABASE] == State.UP,
+            ready=supervisor.working and parts[DATABASE].state is State.UP,
             parts=parts,
+            backlog=backlog,
+            behind=backlog is not None and backlog.oldest_seconds > behind_seconds,
             tells=self.parts.guard.is_known(request),
         )
 
@@ -62,16 +69,19 @@ class Process:
         """Return the numbers of the process, and those of the whole clinic that it can see."""
         for name, state in self.supervisor.states.items():
             metrics.SERVICE_UP.labels(name).set(state is State.UP)
-        count, oldest_seconds = math.nan, math.nan
+        found = await self._backlog()
+        metrics.EVENTS_OPEN.set(math.nan if found is None else found.open)
+        metrics.OLDEST_OPEN_SECONDS.set(math.nan if found is None else found.oldest_seconds)
+        return metrics.text()
+
+    async def _backlog(self) -> Backlog | None:
+        """Return which events are open, or None if the database does not say."""
         try:
             with anyio.fail_after(PING_SECONDS):
                 count, oldest = await self.parts.outbox.backlog()
-            oldest_seconds = 0.0 if oldest is None else age_of(oldest).total_seconds()
         except (DatabaseUnavailable, TimeoutError):
-            pass
-        metrics.EVENTS_OPEN.set(count)
-        metrics.OLDEST_OPEN_SECONDS.set(oldest_seconds)
-        return metrics.text()
+            return None
+        return Backlog(count, 0.0 if oldest is None else age_of(oldest).total_seconds())
 
     async def _database_answers(self) -> bool:
         """Tell whether the database can be read and written now."""

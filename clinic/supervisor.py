@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime
 import logging
 import random
 import time
@@ -43,6 +44,15 @@ class State(StrEnum):
     UP = "up"
     DOWN = "down"
     STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a service is doing, since which moment (aware UTC), and if it is not up, why."""
+
+    state: State
+    since: datetime.datetime
+    why: str | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +157,23 @@ class Supervisor:
         self._stop = Stop()
         self._stops = {service.name: Stop() for service in services}
         self._first_up = {service.name: asyncio.Event() for service in services}
-        self.states = {service.name: State.STARTING for service in services}
+        self.reports: dict[str, Report] = {}
+        for service in services:
+            self._report(service.name, State.STARTING)
+
+    @property
+    def states(self) -> dict[str, State]:
+        """What each service is doing, by its name."""
+        return {name: report.state for name, report in self.reports.items()}
+
+    def _report(self, name: str, state: State, why: str | None = None) -> None:
+        former = self.reports.get(name)
+        if former is not None and former.state is State.DOWN and state is State.STARTING:
+            return  # it is down until it is up
+        if former is None or former.state is not state:
+            self.reports[name] = Report(state, datetime.datetime.now(datetime.UTC), why)
+        elif former.why != why:
+            self.reports[name] = Report(state, former.since, why)
 
     @property
     def stopping(self) -> bool:
@@ -158,7 +184,9 @@ class Supervisor:
     def working(self) -> bool:
         """Whether every essential service is up and nobody has asked for a stop."""
         return not self.stopping and all(
-            self.states[service.name] is State.UP for service in self._services if service.essential
+            self.reports[service.name].state is State.UP
+            for service in self._services
+            if service.essential
         )
 
     def stop(self) -> None:
@@ -169,7 +197,7 @@ class Supervisor:
     def _pass_on(self) -> None:
         """Ask each service to stop once all those that it serves have stopped."""
         for service in self._services:
-            if all(self.states[name] is State.STOPPED for name in service.serves):
+            if all(self.reports[name].state is State.STOPPED for name in service.serves):
                 self._stops[service.name].request()
 
     async def run(self) -> bool:
@@ -187,7 +215,7 @@ class Supervisor:
             except GaveUp as error:
                 given_up.append(error)
                 self.stop()
-            self.states[service.name] = State.STOPPED
+            self._report(service.name, State.STOPPED)
             if self.stopping:
                 self._pass_on()
 
@@ -218,7 +246,7 @@ class Supervisor:
         stop = self._stops[service.name]
 
         def report_up() -> None:
-            self.states[service.name] = State.UP
+            self._report(service.name, State.UP)
             self._first_up[service.name].set()
             history.recovered()
 
@@ -226,14 +254,13 @@ class Supervisor:
             for name in service.after:
                 await self._first_up[name].wait()
         while not stop.requested:
-            self.states[service.name] = State.STARTING
+            self._report(service.name, State.STARTING)
             failure = await _run_once(service, Lifecycle(stop, report_up))
             if failure is None and stop.requested:
                 return
-            self.states[service.name] = State.DOWN
-            pause_seconds = history.failed(
-                failure or StoppedEarly("it returned before it was asked to stop")
-            )
+            failure = failure or StoppedEarly("it returned before it was asked to stop")
+            self._report(service.name, State.DOWN, reason(failure))
+            pause_seconds = history.failed(failure)
             with stop.interrupts():
                 await anyio.sleep(pause_seconds)
 
@@ -252,6 +279,13 @@ async def _run_once(service: Service, lifecycle: Lifecycle) -> Exception | None:
     except Exception as error:  # noqa: BLE001 - whatever it is, the service is to be restarted
         return error
     return None
+
+
+def reason(failure: Exception) -> str:
+    """Return why a service is down, for whoever may ask; a bug's own text may hold anything."""
+    if isinstance(failure, Unavailable | GaveUp | StoppedEarly):
+        return str(failure)
+    return f"it failed with {type(failure).__name__}; the log says more"
 
 
 def check_names(services: Sequence[Service]) -> None:

@@ -1,12 +1,13 @@
 """Is the process alive, and is it ready: ``/health/live`` and ``/health/ready``."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from clinic.supervisor import Report, State
 from clinic.web.callers import Permission
 from clinic.web.endpoints import Answer, Content, Endpoint
 from clinic.web.reading import JSON
@@ -15,14 +16,25 @@ PATHS = ("/health/live", "/health/ready")
 
 
 @dataclass(frozen=True)
-class Health:
-    """The health of the process: whether it is ready, and the state of each part, by its name.
+class Backlog:
+    """The events that are neither recorded nor set aside: how many, and how old the oldest is."""
 
-    ``tells`` says whether the client may know more than whether to send requests.
+    open: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True)
+class Health:
+    """The health of the process: whether it is ready, and what each part does, by its name.
+
+    ``backlog`` is None if it cannot be read; ``behind`` says that its oldest event is older than it
+    should be. ``tells`` says whether the client may know more than whether to send requests.
     """
 
     ready: bool
-    parts: Mapping[str, str]
+    parts: Mapping[str, Report]
+    backlog: Backlog | None = None
+    behind: bool = False
     tells: bool = True
 
 
@@ -42,11 +54,24 @@ async def live(_look: Look, _request: Request) -> Response:
 async def ready(look: Look, request: Request) -> Response:
     """Answer whether requests, or deliveries, are served; a part that is down only degrades."""
     health = await look(request)
-    whole = all(state == "up" for state in health.parts.values())
+    whole = all(one.state is State.UP for one in health.parts.values()) and not health.behind
     status = "unavailable" if not health.ready else "ready" if whole else "degraded"
     code = HTTPStatus.OK if health.ready else HTTPStatus.SERVICE_UNAVAILABLE
-    parts = {"parts": dict(health.parts)} if health.tells else {}
-    return JSONResponse({"status": status, **parts}, code)
+    told = {"status": status} | (details(health) if health.tells else {})
+    return JSONResponse(told, code)
+
+
+def details(health: Health) -> dict[str, object]:
+    """Return what only clients with a token are told."""
+    parts = {
+        name: {
+            "state": str(one.state),
+            "since": one.since.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            **({"why": one.why} if one.why else {}),
+        }
+        for name, one in health.parts.items()
+    }
+    return {"parts": parts, "events": health.backlog and asdict(health.backlog)}
 
 
 LIVE = {
@@ -54,19 +79,45 @@ LIVE = {
     "properties": {"status": {"type": "string", "const": "live"}},
     "required": ["status"],
 }
+PART = {
+    "type": "object",
+    "properties": {
+        "state": {"type": "string", "enum": [str(state) for state in State]},
+        "since": {"type": "string", "format": "date-time"},
+        "why": {"type": "string"},
+    },
+    "required": ["state", "since"],
+}
 READY = {
     "type": "object",
     "properties": {
         "status": {"type": "string", "enum": ["ready", "degraded", "unavailable"]},
         "parts": {
-            "description": "The state of each part, by its name: up if it works. Only told to "
-            "clients with a token, if tokens are needed.",
+            "description": "What each part does, by its name: since when, and if it is not up, "
+            "why. Only told to clients with a token, if tokens are needed; and so are the events.",
             "type": "object",
-            "additionalProperties": {"type": "string"},
+            "additionalProperties": PART,
+        },
+        "events": {
+            "description": "The events of the whole clinic that are neither recorded nor set aside "
+            "yet: how many, and how many seconds ago the oldest happened; null if the database "
+            "does not say.",
+            "type": ["object", "null"],
+            "properties": {"open": {"type": "integer"}, "oldest_seconds": {"type": "number"}},
+            "required": ["open", "oldest_seconds"],
         },
     },
     "required": ["status"],
 }
+
+
+UP = {"state": "up", "since": "2027-12-01T07:00:00Z"}
+DOWN = {
+    "state": "down",
+    "since": "2027-12-01T09:30:00Z",
+    "why": "PostgreSQL db.example:5432/clinic cannot be reached",
+}
+NONE_OPEN = {"open": 0, "oldest_seconds": 0.0}
 
 
 def _ready(status: HTTPStatus, text: str, example: Mapping[str, object]) -> Answer:
@@ -100,17 +151,18 @@ ENDPOINTS: tuple[Endpoint[Look], ...] = (
         group="Health",
         summary="Check that the process can serve requests",
         text="For orchestrators: send requests only to a process that is ready or degraded. A "
-        "degraded one serves requests, though one of its parts is down.",
+        "degraded one serves requests, though one of its parts is down, or events are not recorded "
+        "in time (CLINIC_BEHIND_SECONDS).",
         answers=[
             _ready(
                 HTTPStatus.OK,
                 "It can.",
-                {"status": "ready", "parts": {"http": "up", "relay": "up", "database": "up"}},
+                {"status": "ready", "parts": {"http": UP, "database": UP}, "events": NONE_OPEN},
             ),
             _ready(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "It cannot.",
-                {"status": "unavailable", "parts": {"http": "up", "database": "down"}},
+                {"status": "unavailable", "parts": {"http": UP, "database": DOWN}, "events": None},
             ),
         ],
     ),

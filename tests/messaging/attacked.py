@@ -76,7 +76,7 @@ class Attacked:
         """Check that nobody was blamed or went down, and that no more was set aside."""
         for blame in ("RabbitMQ", "Traceback", "Trying again", "failed ("):
             assert blame not in self.clinic.log
-        assert self.clinic.http.get("/health/ready").json()["parts"]["consumer"] == "up"
+        assert self.clinic.http.get("/health/ready").json()["parts"]["consumer"]["state"] == "up"
         assert self.aside.receive(0) is None
 
 
@@ -93,7 +93,7 @@ def attack(
         Stranger(url) as stranger,
         Stranger(url) as aside,
     ):
-        until(lambda: clinic.http.get("/health/ready").json()["parts"]["consumer"] == "up")
+        until(lambda: clinic.http.get("/health/ready").json()["parts"]["consumer"]["state"] == "up")
         aside.consume(ASIDE)
         yield Attacked(clinic, stranger, aside)
         assert clinic.stop() == 0

@@ -145,7 +145,7 @@ def test_a_part_that_keeps_failing_is_given_up_and_the_others_go_on(tmp_path: Pa
             health = clinic.http.get("/health/ready")
             assert health.status_code == 200
             assert health.json()["status"] == "degraded"
-            assert health.json()["parts"]["relay"] == "down"
+            assert health.json()["parts"]["relay"]["state"] == "down"
         assert clinic.stop() == 0
 
 

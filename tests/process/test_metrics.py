@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -94,3 +95,38 @@ def test_every_metric_says_what_it_is() -> None:
     for family in found:
         assert family.documentation.endswith(".")
         assert {name for sample in family.samples for name in sample.labels} <= allowed
+
+
+def test_health_says_since_when_and_why_something_is_down(tmp_path: Path) -> None:
+    with running(tmp_path, AMQP_URL="amqp://guest:guest@127.0.0.1:1/") as clinic:
+
+        def relay() -> dict[str, str]:
+            part: dict[str, str] = clinic.http.get("/health/ready").json()["parts"]["relay"]
+            return part
+
+        until(lambda: relay()["state"] == "down")
+        first = relay()
+        assert "RabbitMQ cannot be reached" in first["why"]
+        assert "guest:" not in first["why"]
+        until(lambda: number(clinic, "clinic_service_failures_total", service="relay") > 4)
+        # However often it was tried meanwhile, it has been down since then.
+        assert relay() == first
+
+
+def test_health_is_degraded_while_events_are_not_recorded_in_time(tmp_path: Path) -> None:
+    with running(tmp_path, **QUICK, CLINIC_BEHIND_SECONDS=0.5) as clinic:
+
+        def health() -> dict[str, Any]:
+            answer = clinic.http.get("/health/ready")
+            assert answer.status_code == 200
+            found: dict[str, Any] = answer.json()
+            return found
+
+        until(lambda: health()["status"] == "ready")
+        with refused(tmp_path, "insert on recorded"):
+            clinic.book()
+            until(lambda: health()["status"] == "degraded")
+            assert health()["events"]["open"] == 1
+            assert health()["events"]["oldest_seconds"] > 0.5
+        until(lambda: health()["status"] == "ready")
+        assert health()["events"] == {"open": 0, "oldest_seconds": 0.0}
