@@ -9,6 +9,7 @@ from starlette.routing import Route
 from clinic import __version__
 from clinic.addresses import ADVICE, is_misread
 from clinic.analytics import endpoints as analytics
+from clinic.analytics.counting import Counting
 from clinic.analytics.recording import recognise, record
 from clinic.appointments import endpoints as appointments
 from clinic.appointments.desk import Desk
@@ -139,13 +140,18 @@ class Parts:
         )
 
     @cached_property
+    def counting(self) -> Counting:
+        """The service that counts what was recorded."""
+        return Counting(self.database, self.hours)
+
+    @cached_property
     def api(self) -> list[Route]:
         """The routes of the HTTP API and of its description."""
         return [
             *routes(appointments.ENDPOINTS, self.desk),
             *routes(registry.ENDPOINTS, self.registry),
             *routes(schedule.ENDPOINTS, self.scheduling),
-            *routes(analytics.ENDPOINTS, analytics.Analytics(self.database, self.hours.minutes)),
+            *routes(analytics.ENDPOINTS, analytics.Analytics(self.database, self.counting)),
             *routes(docs.ENDPOINTS, docs.Documents(__version__, ENDPOINTS)),
         ]
 

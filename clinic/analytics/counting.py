@@ -1,0 +1,159 @@
+"""Have what was recorded counted: by a service soon after, and by whoever asks before that."""
+
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+
+from clinic.analytics.counts import any_uncounted, count_batches, hold_counts
+from clinic.analytics.hours import Kind, OpenHours, first_of_month
+from clinic.analytics.hours_queries import (
+    forget_hours,
+    insert_open_spans,
+    select_counted_hours,
+    select_unknown_days,
+    select_unknown_months,
+    update_known_days,
+    update_month,
+)
+from clinic.analytics.queries import Days, select_merged
+from clinic.database import Connection, Database, Row, again_if_lost, as_day
+from clinic.registry.queries import select_rules, select_version
+from clinic.registry.timetable import Hours
+from clinic.supervisor import Lifecycle
+
+# How long what was recorded waits to be counted, for others to be counted with it: an event that is
+# counted among many costs less. Who asks for the numbers before that counts it at once.
+PAUSE_SECONDS = 0.5
+# Days of an office or a doctor whose hours are found in one transaction.
+MOST_DAYS = 500
+
+
+@dataclass
+class Counting:
+    """Counts what was recorded; ``usual`` are the clinic's hours on days for which it has none."""
+
+    database: Database
+    usual: Hours
+    _hours: OpenHours | None = None
+
+    async def run(self, lifecycle: Lifecycle) -> None:
+        """Count what was recorded until asked to stop; a service.
+
+        Raises:
+            DatabaseUnavailable: nothing can be counted now.
+        """
+        while not lifecycle.stopping:
+            counted = await any_uncounted(self.database) and await self.count(wait=False)
+            if counted:
+                await self.find_hours(Days())
+            lifecycle.up()
+            if not counted:
+                with lifecycle.until_stop():
+                    await anyio.sleep(PAUSE_SECONDS)
+
+    async def catch_up(self, days: Days) -> None:
+        """Count all that is recorded by now, by the hours that the registry has now for a range.
+
+        Raises:
+            DatabaseUnavailable: that cannot be done now.
+        """
+        while await any_uncounted(self.database):
+            await self.count(wait=True)
+        await self.find_hours(days)
+
+    async def count(self, *, wait: bool) -> int:
+        """Count some batches and return how many events they had; 0 if another one counts."""
+
+        async def transact() -> int:
+            async with self.database.transaction() as connection:
+                if not await hold_counts(connection, wait=wait):
+                    return 0
+                return await count_batches(connection)
+
+        return await again_if_lost(transact)
+
+    async def find_hours(self, days: Days) -> None:
+        """Find the hours of each day in use whose hours are not known or no longer right."""
+        while not await again_if_lost(partial(self._find_some, days)):
+            pass
+
+    async def _find_some(self, days: Days) -> bool:
+        """Find some of them; return whether those were the last."""
+        hours = await self._known_hours()
+        async with self.database.snapshot() as connection:
+            if not await self._missing(connection, hours, days):
+                return True
+        async with self.database.transaction() as connection:
+            await hold_counts(connection)
+            for month, fingerprint in (await self._outdated(connection, hours, days)).items():
+                await forget_hours(connection, month, fingerprint)
+            unknown = await select_unknown_days(connection, whole_months(days), MOST_DAYS)
+            if unknown:
+                spans = [span for row in unknown for span in spans_of(hours, row)]
+                await insert_open_spans(connection, spans)
+                known = [known_day(hours, row) for row in unknown]
+                await update_known_days(connection, known)
+            if len(unknown) < MOST_DAYS:
+                for month in await select_unknown_months(connection, days):
+                    await update_month(connection, month)
+        return len(unknown) < MOST_DAYS
+
+    async def _missing(self, connection: Connection, hours: OpenHours, days: Days) -> bool:
+        """Tell whether any hours have yet to be found."""
+        return bool(
+            await self._outdated(connection, hours, days)
+            or await select_unknown_days(connection, whole_months(days), 1)
+            or await select_unknown_months(connection, days)
+        )
+
+    async def _outdated(
+        self, connection: Connection, hours: OpenHours, days: Days
+    ) -> dict[datetime.date, str]:
+        """Return the months whose hours the registry may have changed, with what they are now."""
+        counted = await select_counted_hours(connection, days)
+        now = {month: hours.fingerprint(month) for month in counted}
+        return {month: now[month] for month in counted if counted[month] != now[month]}
+
+    async def _known_hours(self) -> OpenHours:
+        """Return the hours that the registry has now."""
+        if self._hours is None or await select_version(self.database) != self._hours.version:
+            version, weeks, exceptions, _ = await select_rules(self.database)
+            merged_into = await select_merged(self.database)
+            self._hours = OpenHours(version, weeks, exceptions, merged_into, self.usual)
+        return self._hours
+
+
+def whole_months(days: Days) -> Days:
+    """Return a range from the beginning of its first month."""
+    return Days(first_of_month(days.first), days.last)
+
+
+def spans_of(hours: OpenHours, row: Row) -> Iterator[dict[str, object]]:
+    """Yield the hours of an office or a doctor on a day."""
+    for opens, closes in hours_on(hours, row):
+        yield {
+            "day": row["day"],
+            "kind": row["kind"],
+            "place": row["place"],
+            "opens": opens,
+            "closes": closes,
+        }
+
+
+def known_day(hours: OpenHours, row: Row) -> dict[str, object]:
+    """Return for how many minutes an office or a doctor is open on a day."""
+    return {
+        "day": row["day"],
+        "kind": row["kind"],
+        "place": row["place"],
+        "minutes_open": sum(closes - opens for opens, closes in hours_on(hours, row)),
+    }
+
+
+def hours_on(hours: OpenHours, row: Row) -> tuple[tuple[int, int], ...]:
+    """Return the hours of an office or a doctor on a day that a row names."""
+    kind: Kind = row["kind"]
+    return hours.on(kind, row["place"], as_day(row["day"]))
