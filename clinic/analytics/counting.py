@@ -16,6 +16,7 @@ from clinic.analytics.hours_queries import (
     select_unknown_days,
     select_unknown_months,
     update_known_days,
+    update_minutes_in_hours,
     update_month,
 )
 from clinic.analytics.queries import Days, select_merged
@@ -96,6 +97,9 @@ class Counting:
                 await insert_open_spans(connection, spans)
                 known = [known_day(hours, row) for row in unknown]
                 await update_known_days(connection, known)
+                # A day may be known in part already: found again, its minutes are the same.
+                found = Days(as_day(unknown[0]["day"]), as_day(unknown[-1]["day"]))
+                await update_minutes_in_hours(connection, found)
             if len(unknown) < MOST_DAYS:
                 for month in await select_unknown_months(connection, days):
                     await update_month(connection, month)

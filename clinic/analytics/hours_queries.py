@@ -49,7 +49,10 @@ async def forget_hours(connection: Connection, month: datetime.date, fingerprint
 
 
 async def select_unknown_days(connection: Connection, days: Days, limit: int) -> list[Row]:
-    """Return ``day``, ``kind`` and ``place`` of those whose hours on a day have yet to be found."""
+    """Return ``day``, ``kind`` and ``place`` of those whose hours on a day have yet to be found.
+
+    Those of the first days, in order.
+    """
     return await connection.fetch_all(
         """
         select first as day, kind, place from in_use
@@ -84,58 +87,60 @@ async def insert_open_spans(connection: Connection, spans: Sequence[Row]) -> Non
     await connection.execute(INSERT_OPEN_SPANS, {"spans": list(spans)})
 
 
-_USED_IN_HOURS = """
-    used as (
-        select day, 'office' as kind, office as place, begins, ends from standing
-        where day in (select day from known)
-            and status not in ('cancelled', 'no_show') and not override
-        union all
-        select day, 'doctor', doctor, begins, ends from standing
-        where day in (select day from known)
-            and status not in ('cancelled', 'no_show') and not override and doctor <> ''
-    ),
-    in_hours as (
-        select
-            day, kind, place,
-            sum(
-                case when ends < closes then ends else closes end
-                - case when begins > opens then begins else opens end
-            ) as minutes
-        from used join open_span using (day, kind, place)
-        where opens < ends and closes > begins
-        group by day, kind, place
-    )
-    update in_use
-    set days = 1, minutes_open = known.minutes_open,
-        minutes_in_hours = coalesce(in_hours.minutes, 0)
-    from known left join in_hours using (day, kind, place)
-    where in_use.span = 'day' and in_use.first = known.day
-        and in_use.kind = known.kind and in_use.place = known.place
-"""
 UPDATE_KNOWN_DAYS = Sql(
-    sqlite=f"""
-        with known as (
-            select
-                value->>'day' as day, value->>'kind' as kind, value->>'place' as place,
-                value->>'minutes_open' as minutes_open
-            from json_each(:known)
-        ),
-        {_USED_IN_HOURS}
-    """,  # noqa: S608 - our own words only
-    postgresql=f"""
-        with known as materialized (
-            select * from json_to_recordset(cast(:known as json)) as found (
-                day date, kind text, place text, minutes_open int
-            )
-        ),
-        {_USED_IN_HOURS}
-    """,  # noqa: S608 - our own words only
+    sqlite="""
+        update in_use
+        set days = 1, minutes_open = known.value->>'minutes_open', minutes_in_hours = 0
+        from json_each(:known) as known
+        where span = 'day' and first = known.value->>'day'
+            and kind = known.value->>'kind' and place = known.value->>'place'
+    """,
+    postgresql="""
+        update in_use set days = 1, minutes_open = known.minutes_open, minutes_in_hours = 0
+        from json_to_recordset(cast(:known as json)) as known (
+            day date, kind text, place text, minutes_open int
+        )
+        where span = 'day' and first = known.day
+            and in_use.kind = known.kind and in_use.place = known.place
+    """,
 )
 
 
 async def update_known_days(connection: Connection, known: Sequence[Row]) -> None:
     """Note that hours are written down: ``day``, ``kind``, ``place`` and ``minutes_open``."""
     await connection.execute(UPDATE_KNOWN_DAYS, {"known": list(known)})
+
+
+async def update_minutes_in_hours(connection: Connection, days: Days) -> None:
+    """Find again how many minutes in use on days of a range lie in the hours written down."""
+    await connection.execute(
+        """
+        update in_use set minutes_in_hours = found.minutes
+        from (
+            select
+                used.day, used.kind, used.place,
+                sum(
+                    case when ends < closes then ends else closes end
+                    - case when begins > opens then begins else opens end
+                ) as minutes
+            from (
+                select day, 'office' as kind, office as place, begins, ends from standing
+                where day between :first and :last
+                    and status not in ('cancelled', 'no_show') and not override
+                union all
+                select day, 'doctor', doctor, begins, ends from standing
+                where day between :first and :last
+                    and status not in ('cancelled', 'no_show') and not override and doctor <> ''
+            ) as used
+            join open_span on open_span.day = used.day and open_span.kind = used.kind
+                and open_span.place = used.place and opens < ends and closes > begins
+            group by used.day, used.kind, used.place
+        ) as found
+        where in_use.span = 'day' and in_use.first = found.day
+            and in_use.kind = found.kind and in_use.place = found.place
+        """,
+        {"first": days.first, "last": days.last},
+    )
 
 
 async def select_unknown_months(connection: Connection, days: Days) -> list[datetime.date]:
@@ -155,13 +160,14 @@ async def update_month(connection: Connection, month: datetime.date) -> None:
     await connection.execute(
         """
         update in_use as whole
-        set appointments = found.appointments, minutes = found.minutes,
+        set booked = found.booked, appointments = found.appointments, minutes = found.minutes,
             overbooked_minutes = found.overbooked_minutes,
             minutes_in_hours = found.minutes_in_hours, minutes_open = found.minutes_open,
             days = found.days
         from (
             select
-                kind, place, sum(appointments) as appointments, sum(minutes) as minutes,
+                kind, place, sum(booked) as booked, sum(appointments) as appointments,
+                sum(minutes) as minutes,
                 sum(overbooked_minutes) as overbooked_minutes,
                 sum(minutes_in_hours) as minutes_in_hours,
                 coalesce(sum(case when appointments > 0 then minutes_open end), 0) as minutes_open,

@@ -175,7 +175,7 @@ async def select_tallies(connection: Connection, days: Days) -> list[Row]:
         f"""
         select measure, key, number, sum(n) as n
         from tally
-        where measure in ('event', 'office', 'hour', 'lead', 'status', 'waiting') and ({_WITHIN})
+        where measure in ('event', 'hour', 'lead', 'status', 'waiting') and ({_WITHIN})
         group by measure, key, number
         having sum(n) <> 0
         """,  # noqa: S608 - our own words only
@@ -199,13 +199,14 @@ async def select_booked_per_day(connection: Connection, days: Days) -> list[Row]
 async def select_uses(connection: Connection, days: Days) -> list[Row]:
     """Return how offices and doctors are in use, by ``kind`` and ``place``, of a range.
 
-    ``appointments``, ``minutes``, ``overbooked_minutes``, ``minutes_in_hours``, ``minutes_open``
-    and ``days``, all sums.
+    ``booked``, ``appointments``, ``minutes``, ``overbooked_minutes``, ``minutes_in_hours``,
+    ``minutes_open`` and ``days``, all sums.
     """
     return await connection.fetch_all(
         f"""
         select
-            kind, place, cast(sum(appointments) as bigint) as appointments,
+            kind, place, cast(sum(booked) as bigint) as booked,
+            cast(sum(appointments) as bigint) as appointments,
             cast(sum(minutes) as bigint) as minutes,
             cast(sum(overbooked_minutes) as bigint) as overbooked_minutes,
             cast(sum(minutes_in_hours) as bigint) as minutes_in_hours,
@@ -214,7 +215,6 @@ async def select_uses(connection: Connection, days: Days) -> list[Row]:
         from in_use
         where {_WITHIN}
         group by kind, place
-        having sum(appointments) > 0
         """,  # noqa: S608 - our own words only
         periods(days),
     )
@@ -235,7 +235,7 @@ SELECT_USED_DAYS = Sql(
 
 
 async def select_used_days(connection: Connection, days: Days, places: Iterable[str]) -> list[Row]:
-    """Return ``day``, ``kind``, ``place`` and ``minutes_open`` of the days that these are in use."""
+    """Return ``day``, ``kind``, ``place`` and ``minutes_open`` of days that these are in use."""
     values = {"first": days.first, "last": days.last, "places": list(places)}
     return await connection.fetch_all(SELECT_USED_DAYS, values)
 

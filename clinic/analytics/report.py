@@ -62,7 +62,7 @@ async def report(database: Database, days: Days) -> dict[str, object]:
         ],
         "booked_per_office": [
             {"office_number": name, "booked": booked}
-            for name, booked in booked_per_office(names, counted["office"])
+            for name, booked in booked_per_office(names, uses)
         ],
         "booked_per_hour_of_week": [
             {
@@ -126,7 +126,8 @@ def booked_per_office(names: Names, rows: Iterable[Row]) -> list[tuple[str, int]
     """Return the names of offices and how many bookings each has, in order."""
     booked: Counter[Named] = Counter()
     for row in rows:
-        booked[names.of(row["key"])] += int(row["n"])
+        if row["booked"]:
+            booked[names.of(row["place"])] += row["booked"]
     return sorted((name, number) for (_, name), number in booked.items())
 
 
@@ -149,7 +150,8 @@ def utilisations(
     """
     used: dict[tuple[str, Named], list[Row]] = defaultdict(list)
     for row in uses:
-        used[row["kind"], names.of(row["place"])].append(row)
+        if row["appointments"]:
+            used[row["kind"], names.of(row["place"])].append(row)
     open_on: dict[tuple[str, Named], dict[object, int]] = defaultdict(dict)
     for row in used_days:
         open_on[row["kind"], names.of(row["place"])][row["day"]] = row["minutes_open"] or 0

@@ -6,6 +6,8 @@
 alter table recorded add column if not exists begins_minute integer
     check (begins_minute between 0 and 1439);
 alter table recorded add column if not exists override boolean;
+-- Nobody asks for the events of a day any more.
+drop index if exists recorded_day;
 
 -- The ids of the events of a batch.
 create table if not exists uncounted (
@@ -16,7 +18,8 @@ create table if not exists uncounted (
 -- How each appointment stands by the latest event that was counted: what a later one has to take back.
 -- An office or a doctor is '#' and its id or, if the registry does not know it, '=' and the name that the
 -- event told; the doctor is '' if there is none. `begins` and `ends` are minutes of the day; what lasts
--- beyond midnight ends with the day. `waiting` is how many minutes the patient waited, rounded as below.
+-- beyond midnight ends with the day. `waiting` is for how many minutes the patient waited, below 0 only if
+-- clocks disagree.
 create table if not exists standing (
     appointment_id bigint primary key,
     version integer not null,
@@ -30,18 +33,20 @@ create table if not exists standing (
     office text not null,
     doctor text not null,
     waiting integer
-);
+) with (fillfactor = 70);
 create index if not exists standing_day on standing (day);
 
 -- How many there are on a day or in a month, whose first day is `first`:
 --
 --     measure   key         number
 --     event     its type                 events
---     office    the office               bookings
 --     hour                  of the week  bookings
 --     lead                  minutes      bookings, by how long before the appointment they were made
 --     status    the status               appointments
 --     waiting   the doctor  minutes      appointments, by how long their patients waited
+--
+-- Minutes are rounded towards 0 to seven binary digits, and told as the middle of what is rounded to them:
+-- with an error of less than 0.8 %, and of none below 128.
 create table if not exists tally (
     span text not null check (span in ('day', 'month')),
     measure text not null,
@@ -50,16 +55,17 @@ create table if not exists tally (
     number integer not null,
     n bigint not null,
     primary key (span, measure, first, key, number)
-);
+) with (fillfactor = 70);
 
--- How offices and doctors are in use on a day or in a month. Cancelled appointments and those that were not
--- kept are left out; `minutes_in_hours` leaves out overrides, too, and what lies outside of the hours. While
+-- How offices and doctors are in use on a day or in a month. `booked` are the bookings of an office. Of the
+-- rest cancelled appointments and those that were not kept are left out; `minutes_in_hours` leaves out overrides, too, and what lies outside of the hours. While
 -- `days` is null, the last three are still to be found: of a day by its hours, of a month from its days.
 create table if not exists in_use (
     span text not null check (span in ('day', 'month')),
     first date not null,
     kind text not null check (kind in ('office', 'doctor')),
     place text not null,
+    booked bigint not null,
     appointments bigint not null,
     minutes bigint not null,
     overbooked_minutes bigint not null,
@@ -67,7 +73,7 @@ create table if not exists in_use (
     minutes_open bigint,
     days integer,
     primary key (span, first, kind, place)
-);
+) with (fillfactor = 70);
 create index if not exists in_use_unknown on in_use (span, first) where days is null;
 
 -- The hours by which these minutes were found, in minutes of the day.
@@ -85,8 +91,7 @@ create table if not exists counted_hours (
     fingerprint text not null
 );
 
--- An event as it is counted. Minutes are rounded towards 0 to seven binary digits, and told as the middle
--- of what is rounded to them: with an error of less than 0.8 %, and of none below 128.
+-- An event as it is counted.
 create or replace view told_event as
 select
     event_id, type, appointment_id, version, status, day,
@@ -124,103 +129,61 @@ select
         when abs(lead_minutes) < 536870912 then 4194304
         when abs(lead_minutes) < 1073741824 then 8388608
         when abs(lead_minutes) < 2147483648 then 16777216
-    end as lead
+    end as lead_rounded
 from recorded
 left join resource as office on office.id = office_id
 left join resource as doctor on doctor.id = doctor_id;
 
--- How each appointment stands by the latest event that was recorded, in whatever order they came. A patient
--- who is in_room or done has waited from their arrival, the first since they were last expected, until they
--- were called in, which was after they were last seen waiting.
-create or replace view standing_now as
+-- How an appointment stands by an event, if that is its latest: the one of the highest version, in whatever
+-- order they come. A patient who is in_room or done has waited from their arrival, the first since they were
+-- last expected, until they were called in, which was after they were last seen waiting.
+create or replace view event_standing as
 select
-    appointment_id, version, status, day, month, begins,
+    event_id, appointment_id, version, status, day, month, begins,
     least(begins + duration_minutes, 1440) as ends,
-    duration_minutes, override, office, doctor,
-    waited - waited % case
-        when abs(waited) < 128 then 1
-        when abs(waited) < 256 then 2
-        when abs(waited) < 512 then 4
-        when abs(waited) < 1024 then 8
-        when abs(waited) < 2048 then 16
-        when abs(waited) < 4096 then 32
-        when abs(waited) < 8192 then 64
-        when abs(waited) < 16384 then 128
-        when abs(waited) < 32768 then 256
-        when abs(waited) < 65536 then 512
-        when abs(waited) < 131072 then 1024
-        when abs(waited) < 262144 then 2048
-        when abs(waited) < 524288 then 4096
-        when abs(waited) < 1048576 then 8192
-        when abs(waited) < 2097152 then 16384
-        when abs(waited) < 4194304 then 32768
-        when abs(waited) < 8388608 then 65536
-        when abs(waited) < 16777216 then 131072
-        when abs(waited) < 33554432 then 262144
-        when abs(waited) < 67108864 then 524288
-        when abs(waited) < 134217728 then 1048576
-        when abs(waited) < 268435456 then 2097152
-        when abs(waited) < 536870912 then 4194304
-        when abs(waited) < 1073741824 then 8388608
-        when abs(waited) < 2147483648 then 16777216
-    end as waiting
+    duration_minutes, override, office, doctor, waiting
 from (
     select
-        found.*,
-        case
-            when called_at < arrived_at then 0
-            when called_at >= arrived_at then cast(floor(extract(epoch from called_at - arrived_at) / 60) as integer)
-        end as waited
-    from (
-        select
-            latest.appointment_id, latest.version, latest.status, day, month, duration_minutes,
-            office, doctor,
-            coalesce(
-                begins_minute,
-                (
-                    select 60 * cast(substr(cast(body as json) -> 'data' ->> 'date_time', 12, 2) as integer)
-                        + cast(substr(cast(body as json) -> 'data' ->> 'date_time', 15, 2) as integer)
-                    from event where event.id = latest.event_id
-                ),
-                hour_of_week % 24 * 60
-            ) as begins,
-            coalesce(
-                override,
-                (
-                    select cast(cast(body as json) -> 'data' ->> 'override' as boolean)
-                    from event where event.id = latest.event_id
-                ),
-                false
-            ) as override,
-            case when latest.status in ('in_room', 'done') then (
-                select arrival.occurred_at from recorded as arrival
-                where arrival.appointment_id = latest.appointment_id and arrival.status = 'arrived'
-                    and arrival.version > coalesce((
-                        select max(expected.version) from recorded as expected
-                        where expected.appointment_id = latest.appointment_id
-                            and expected.status not in ('arrived', 'in_room', 'done')
-                    ), 0)
-                order by arrival.version limit 1
-            ) end as arrived_at,
-            case when latest.status in ('in_room', 'done') then (
-                select call.occurred_at from recorded as call
-                where call.appointment_id = latest.appointment_id
-                    and call.status in ('in_room', 'done')
-                    and call.version > (
-                        select max(waiting.version) from recorded as waiting
-                        where waiting.appointment_id = latest.appointment_id
-                            and waiting.status = 'arrived'
-                    )
-                order by call.version limit 1
-            ) end as called_at
-        from told_event as latest
-        where not exists (
-            select 1 from recorded as later
-            where later.appointment_id = latest.appointment_id
-                and (later.version, later.event_id) > (latest.version, latest.event_id)
-        )
-    ) as found
-) as judged;
+        told_event.event_id, told_event.appointment_id, told_event.version, told_event.status, day,
+        month, duration_minutes, office, doctor,
+        coalesce(
+            begins_minute,
+            (
+                select 60 * cast(substr(cast(body as json) -> 'data' ->> 'date_time', 12, 2) as integer)
+                    + cast(substr(cast(body as json) -> 'data' ->> 'date_time', 15, 2) as integer)
+                from event where event.id = told_event.event_id
+            ),
+            hour_of_week % 24 * 60
+        ) as begins,
+        coalesce(
+            override,
+            (
+                select cast(cast(body as json) -> 'data' ->> 'override' as boolean)
+                from event where event.id = told_event.event_id
+            ),
+            false
+        ) as override,
+        case when told_event.status in ('in_room', 'done') then (
+            select cast(floor(extract(epoch from call.occurred_at - arrival.occurred_at) / 60) as integer)
+            from recorded as call
+            join recorded as arrival on arrival.appointment_id = call.appointment_id
+            where call.appointment_id = told_event.appointment_id
+                and call.status in ('in_room', 'done')
+                and call.version > (
+                    select max(waiting.version) from recorded as waiting
+                    where waiting.appointment_id = told_event.appointment_id
+                        and waiting.status = 'arrived'
+                )
+                and arrival.status = 'arrived'
+                and arrival.version > coalesce((
+                    select max(expected.version) from recorded as expected
+                    where expected.appointment_id = told_event.appointment_id
+                        and expected.status not in ('arrived', 'in_room', 'done')
+                ), 0)
+            order by call.version, arrival.version limit 1
+        ) end as waiting
+    from told_event
+) as found;
 
 -- What was recorded before.
 delete from uncounted;
@@ -233,45 +196,84 @@ insert into standing
 select
     appointment_id, version, status, day, month, begins, ends, duration_minutes, override, office,
     doctor, waiting
-from standing_now;
+from event_standing
+where not exists (
+    select 1 from recorded as later
+    where later.appointment_id = event_standing.appointment_id
+        and (later.version, later.event_id) > (event_standing.version, event_standing.event_id)
+);
 insert into tally (span, measure, first, key, number, n)
 select span, measure, case span when 'day' then day else month end as first, key, number, sum(n)
 from (
     select 'event' as measure, day, month, type as key, 0 as number, count(*) as n
     from told_event group by type, day, month
     union all
-    select 'office', day, month, office, 0, count(*)
-    from told_event where type = 'appointment.booked' group by office, day, month
-    union all
     select 'hour', day, month, '', hour_of_week, count(*)
     from told_event where type = 'appointment.booked' group by hour_of_week, day, month
     union all
-    select 'lead', day, month, '', lead, count(*)
-    from told_event where type = 'appointment.booked' group by lead, day, month
+    select 'lead', day, month, '', lead_rounded, count(*)
+    from told_event where type = 'appointment.booked' group by lead_rounded, day, month
     union all
     select 'status', day, month, status, 0, count(*) from standing group by status, day, month
     union all
-    select 'waiting', day, month, doctor, waiting, count(*)
-    from standing where waiting is not null group by doctor, waiting, day, month
+    select
+        'waiting', day, month, doctor,
+        case
+            when waiting < 0 then 0
+            else waiting - waiting % case
+                when abs(waiting) < 128 then 1
+                when abs(waiting) < 256 then 2
+                when abs(waiting) < 512 then 4
+                when abs(waiting) < 1024 then 8
+                when abs(waiting) < 2048 then 16
+                when abs(waiting) < 4096 then 32
+                when abs(waiting) < 8192 then 64
+                when abs(waiting) < 16384 then 128
+                when abs(waiting) < 32768 then 256
+                when abs(waiting) < 65536 then 512
+                when abs(waiting) < 131072 then 1024
+                when abs(waiting) < 262144 then 2048
+                when abs(waiting) < 524288 then 4096
+                when abs(waiting) < 1048576 then 8192
+                when abs(waiting) < 2097152 then 16384
+                when abs(waiting) < 4194304 then 32768
+                when abs(waiting) < 8388608 then 65536
+                when abs(waiting) < 16777216 then 131072
+                when abs(waiting) < 33554432 then 262144
+                when abs(waiting) < 67108864 then 524288
+                when abs(waiting) < 134217728 then 1048576
+                when abs(waiting) < 268435456 then 2097152
+                when abs(waiting) < 536870912 then 4194304
+                when abs(waiting) < 1073741824 then 8388608
+                when abs(waiting) < 2147483648 then 16777216
+            end
+        end as rounded,
+        count(*)
+    from standing where waiting is not null group by doctor, rounded, day, month
 ) as counted
 cross join (select 'day' as span union all select 'month') as spans
 group by 1, 2, 3, 4, 5;
 insert into in_use (
-    span, first, kind, place, appointments, minutes, overbooked_minutes, minutes_in_hours
+    span, first, kind, place, booked, appointments, minutes, overbooked_minutes, minutes_in_hours
 )
 select
     span, case span when 'day' then day else month end as first, kind, place,
-    sum(appointments), sum(minutes), sum(overbooked_minutes), 0
+    sum(booked), sum(appointments), sum(minutes), sum(overbooked_minutes), 0
 from (
     select
-        'office' as kind, office as place, day, month, count(*) as appointments,
-        sum(duration_minutes) as minutes,
-        sum(case when override then duration_minutes else 0 end) as overbooked_minutes
+        'office' as kind, office as place, day, month, count(*) as booked, 0 as appointments,
+        0 as minutes, 0 as overbooked_minutes
+    from told_event where type = 'appointment.booked'
+    group by office, day, month
+    union all
+    select
+        'office', office, day, month, 0, count(*), sum(duration_minutes),
+        sum(case when override then duration_minutes else 0 end)
     from standing where status not in ('cancelled', 'no_show')
     group by office, day, month
     union all
     select
-        'doctor', doctor, day, month, count(*), sum(duration_minutes),
+        'doctor', doctor, day, month, 0, count(*), sum(duration_minutes),
         sum(case when override then duration_minutes else 0 end)
     from standing where status not in ('cancelled', 'no_show') and doctor <> ''
     group by doctor, day, month

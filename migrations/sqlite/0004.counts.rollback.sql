@@ -1,4 +1,4 @@
-drop view if exists standing_now;
+drop view if exists event_standing;
 drop view if exists told_event;
 drop table if exists counted_hours;
 drop table if exists open_span;
@@ -8,3 +8,4 @@ drop table if exists standing;
 drop table if exists uncounted;
 alter table recorded drop column begins_minute;
 alter table recorded drop column override;
+create index if not exists recorded_day on recorded (day, type);
