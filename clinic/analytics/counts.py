@@ -41,23 +41,23 @@ def rounded(minutes: str) -> str:
 # What `told` events add to the tallies, and appointments that have `moved` from one standing to
 # another; `sign` is -1 for what they were and 1 for what they are.
 CHANGES = f"""
-    select 'event' as measure, day, month, type as key, 0 as number, count(*) as n
-    from told group by day, month, type
+    select 'event' as measure, day, month, year, type as key, 0 as number, count(*) as n
+    from told group by day, month, year, type
     union all
-    select 'hour', day, month, '', hour_of_week, count(*)
-    from told where type = 'appointment.booked' group by day, month, hour_of_week
+    select 'hour', day, month, year, '', hour_of_week, count(*)
+    from told where type = 'appointment.booked' group by day, month, year, hour_of_week
     union all
-    select 'lead', day, month, '', lead_rounded, count(*)
-    from told where type = 'appointment.booked' group by day, month, lead_rounded
+    select 'lead', day, month, year, '', lead_rounded, count(*)
+    from told where type = 'appointment.booked' group by day, month, year, lead_rounded
     union all
-    select 'status', day, month, status, 0, sum(sign)
-    from moved group by day, month, status having sum(sign) <> 0
+    select 'status', day, month, year, status, 0, sum(sign)
+    from moved group by day, month, year, status having sum(sign) <> 0
     union all
     select
-        'waiting', day, month, doctor,
+        'waiting', day, month, year, doctor,
         case when waiting < 0 then 0 else {rounded("waiting")} end as rounded, sum(sign)
     from moved where waiting is not null
-    group by day, month, doctor, rounded having sum(sign) <> 0
+    group by day, month, year, doctor, rounded having sum(sign) <> 0
 """  # noqa: S608 - our own words only
 INSERT_TALLIES = """
     insert into tally (span, measure, first, key, number, n)
@@ -65,6 +65,9 @@ INSERT_TALLIES = """
     union all
     select 'month', measure, month, key, number, sum(n) from changes
     group by measure, month, key, number
+    union all
+    select 'year', measure, year, key, number, sum(n) from changes
+    group by measure, year, key, number
     order by 1, 2, 3, 4, 5
     on conflict (span, measure, first, key, number) do update set n = tally.n + excluded.n
 """
@@ -72,14 +75,14 @@ INSERT_TALLIES = """
 # How many minutes of an appointment lie within the hours that its place has on its day. Those of an
 # override are not asked for: without them no appointment lies over another in its office or with
 # its doctor, so that minutes can be added.
-_IN_HOURS = """
+IN_HOURS = """
     coalesce((
         select sum(
             case when ends < closes then ends else closes end
             - case when begins > opens then begins else opens end
         )
         from open_span as span
-        where span.day = moved.day and span.kind = '{kind}' and span.place = moved.{kind}
+        where span.day = {of}.day and span.kind = '{kind}' and span.place = {of}.{kind}
             and opens < ends and closes > begins and not override
     ), 0)
 """
@@ -97,13 +100,13 @@ USES = f"""
         select
             'office', office, day, month, 0, sum(sign), sum(sign * duration_minutes),
             sum(case when override then sign * duration_minutes else 0 end),
-            sum(sign * {_IN_HOURS.format(kind="office")})
+            sum(sign * {IN_HOURS.format(kind="office", of="moved")})
         from moved where status not in ('cancelled', 'no_show') group by office, day, month
         union all
         select
             'doctor', doctor, day, month, 0, sum(sign), sum(sign * duration_minutes),
             sum(case when override then sign * duration_minutes else 0 end),
-            sum(sign * {_IN_HOURS.format(kind="doctor")})
+            sum(sign * {IN_HOURS.format(kind="doctor", of="moved")})
         from moved where status not in ('cancelled', 'no_show') and doctor <> ''
         group by doctor, day, month
     ) as parts
@@ -137,8 +140,8 @@ INSERT_MONTHS = """
 """
 
 _STANDING = """
-    appointment_id, version, status, day, month, begins, ends, duration_minutes, override, office,
-    doctor, waiting
+    appointment_id, version, status, day, month, year, begins, ends, duration_minutes, override,
+    office, doctor, waiting
 """
 INSERT_STANDING = f"""
     insert into standing ({_STANDING})
@@ -146,7 +149,8 @@ INSERT_STANDING = f"""
     order by appointment_id
     on conflict (appointment_id) do update set
         version = excluded.version, status = excluded.status, day = excluded.day,
-        month = excluded.month, begins = excluded.begins, ends = excluded.ends,
+        month = excluded.month, year = excluded.year, begins = excluded.begins,
+        ends = excluded.ends,
         duration_minutes = excluded.duration_minutes, override = excluded.override,
         office = excluded.office, doctor = excluded.doctor, waiting = excluded.waiting
 """  # noqa: S608 - our own words only

@@ -186,3 +186,13 @@ def first_of_month(day: datetime.date) -> datetime.date:
 def last_of_month(day: datetime.date) -> datetime.date:
     """Return the last day of a day's month."""
     return day.replace(day=calendar.monthrange(day.year, day.month)[1])
+
+
+def first_of_year(day: datetime.date) -> datetime.date:
+    """Return the first day of a day's year."""
+    return datetime.date(day.year, 1, 1)
+
+
+def last_of_year(day: datetime.date) -> datetime.date:
+    """Return the last day of a day's year."""
+    return datetime.date(day.year, 12, 31)

@@ -1,11 +1,11 @@
 """What was recorded and what it adds up to: one function, one statement."""
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clinic.analytics.hours import first_of_month, last_of_month
+from clinic.analytics.hours import first_of_month, first_of_year, last_of_month, last_of_year
 from clinic.analytics.recorded import Recorded
 from clinic.database import Connection, Database, Row, Sql, as_row
 from clinic.registry.timetable import DAY
@@ -125,61 +125,126 @@ async def select_recorded(connection: Connection, ids: Sequence[str]) -> set[str
     return {row["event_id"] for row in rows}
 
 
-# A range is read as its whole months and the days around these; where there are none of a kind, its
-# last is before its first.
-_WITHIN = """
-    span = 'month' and first between :first_month and :last_month
-    or span = 'day' and first between :first_before and :last_before
-    or span = 'day' and first between :first_after and :last_after
+# No day is in it.
+NEVER = Days(LAST_DAY, FIRST_DAY)
+
+# A range is read as its whole years, the whole months around these, and the days around those; or,
+# where there are no years, as its whole months and the days around them.
+_MONTHS_AND_DAYS = """
+    (
+        span = 'month' and first between :first_month and :last_month
+        or span = 'day' and first between :first_day_before and :last_day_before
+        or span = 'day' and first between :first_day_after and :last_day_after
+    )
+"""
+_YEARS_MONTHS_AND_DAYS = """
+    (
+        span = 'year' and first between :first_year and :last_year
+        or span = 'month' and first between :first_month_before and :last_month_before
+        or span = 'month' and first between :first_month_after and :last_month_after
+        or span = 'day' and first between :first_day_before and :last_day_before
+        or span = 'day' and first between :first_day_after and :last_day_after
+    )
 """
 
 
-def periods(days: Days) -> Row:
+def months_and_days(days: Days) -> Row:
     """Return the whole months of a range, and the days before and after them."""
-    nothing = LAST_DAY, FIRST_DAY
-    months, before, after = nothing, (days.first, days.last), nothing
-    first, last = first_whole_month(days.first), end_of_whole_months(days.last)
-    if first is not None and last is not None and first < last:
-        months = first, first_of_month(last)
-        before = nothing if first == days.first else (days.first, first - DAY)
-        after = nothing if last == days.last else (last + DAY, days.last)
-    return {
-        "first_month": months[0],
-        "last_month": months[1],
-        "first_before": before[0],
-        "last_before": before[1],
-        "first_after": after[0],
-        "last_after": after[1],
-    }
+    before, months, after = split(days, first_of_month, last_of_month)
+    parts = {"month": months, "day_before": before, "day_after": after}
+    return _limits(parts)
 
 
-def first_whole_month(day: datetime.date) -> datetime.date | None:
-    """Return the first day of the first month that begins on a day or after it, if there is one."""
-    if day == first_of_month(day):
-        return day
-    last = last_of_month(day)
-    return None if last == LAST_DAY else last + DAY
+def years_months_and_days(days: Days) -> Row:
+    """Return the whole years of a range, the months before and after them, and the other days."""
+    day_before, months, day_after = split(days, first_of_month, last_of_month)
+    month_before, years, month_after = split(months, first_of_year, last_of_year)
+    parts = {"year": years, "month_before": month_before, "month_after": month_after}
+    return _limits(parts | {"day_before": day_before, "day_after": day_after})
 
 
-def end_of_whole_months(day: datetime.date) -> datetime.date | None:
-    """Return the last day of the last month that ends on a day or before it, if there is one."""
-    if day == last_of_month(day):
-        return day
-    first = first_of_month(day)
-    return None if first == FIRST_DAY else first - DAY
+def _limits(parts: Mapping[str, Days]) -> Row:
+    firsts = {f"first_{name}": part.first for name, part in parts.items()}
+    return firsts | {f"last_{name}": part.last for name, part in parts.items()}
+
+
+def split(
+    days: Days,
+    first_of: Callable[[datetime.date], datetime.date],
+    last_of: Callable[[datetime.date], datetime.date],
+) -> tuple[Days, Days, Days]:
+    """Return the whole months, or years, within a range, and what is before and after them."""
+    if days.first > days.last:
+        return NEVER, NEVER, NEVER
+    first, last = days.first, days.last
+    if first != first_of(first):
+        if last_of(first) >= last:
+            return days, NEVER, NEVER
+        first = last_of(first) + DAY
+    if last != last_of(last):
+        if first_of(last) <= first:
+            return days, NEVER, NEVER
+        last = first_of(last) - DAY
+    before = NEVER if first == days.first else Days(days.first, first - DAY)
+    after = NEVER if last == days.last else Days(last + DAY, days.last)
+    return before, Days(first, last), after
 
 
 async def select_tallies(connection: Connection, days: Days) -> list[Row]:
     """Return ``measure``, ``key``, ``number`` and how many there are, ``n``, of a range."""
     return await connection.fetch_all(
         f"""
-        select measure, key, number, sum(n) as n
+        select measure, key, number, cast(sum(n) as bigint) as n
         from tally
-        where measure in ('event', 'hour', 'lead', 'status', 'waiting') and ({_WITHIN})
+        where measure in ('event', 'hour', 'status') and {_YEARS_MONTHS_AND_DAYS}
         group by measure, key, number
         having sum(n) <> 0
         """,  # noqa: S608 - our own words only
-        periods(days),
+        years_months_and_days(days),
+    )
+
+
+async def select_percentiles(connection: Connection, days: Days) -> list[Row]:
+    """Return ``measure``, ``key``, how many there are (``n``), their ``median`` and ``p90``.
+
+    Minutes are rounded as in the counts. ``measure`` is ``lead``; ``waiting``, with the doctor as
+    the ``key``; or ``waiting of all``. The percentiles are by nearest rank: the smallest value that
+    at least that share of all does not exceed.
+    """
+    return await connection.fetch_all(
+        f"""
+        with merged as (
+            select '#' || id as key, '#' || merged_into as now from resource
+            where merged_into is not null
+        ),
+        counted as (
+            select measure, coalesce(now, key) as key, number, sum(n) as n
+            from tally left join merged using (key)
+            where measure in ('lead', 'waiting') and {_YEARS_MONTHS_AND_DAYS}
+            group by 1, 2, 3
+            having sum(n) > 0
+        ),
+        measured as (
+            select measure, key, number, n from counted where measure = 'lead' or key <> ''
+            union all
+            select 'waiting of all', '', number, sum(n) from counted where measure = 'waiting'
+            group by number
+        ),
+        ranked as (
+            select
+                measure, key, number,
+                cast(sum(n) over (partition by measure, key order by number) as bigint) as upto,
+                cast(sum(n) over (partition by measure, key) as bigint) as total
+            from measured
+        )
+        select
+            measure, key, total as n,
+            min(case when upto >= (total * 50 + 99) / 100 then number end) as median,
+            min(case when upto >= (total * 90 + 99) / 100 then number end) as p90
+        from ranked
+        group by measure, key, total
+        """,  # noqa: S608 - our own words only
+        years_months_and_days(days),
     )
 
 
@@ -213,10 +278,10 @@ async def select_uses(connection: Connection, days: Days) -> list[Row]:
             cast(sum(case when appointments > 0 then minutes_open end) as bigint) as minutes_open,
             cast(sum(case when appointments > 0 then days end) as bigint) as days
         from in_use
-        where {_WITHIN}
+        where {_MONTHS_AND_DAYS}
         group by kind, place
         """,  # noqa: S608 - our own words only
-        periods(days),
+        months_and_days(days),
     )
 
 

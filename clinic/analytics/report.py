@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_args
+from typing import get_args
 
 from clinic.analytics.hours import REGISTERED
 from clinic.analytics.queries import (
@@ -11,6 +11,7 @@ from clinic.analytics.queries import (
     Days,
     select_booked_per_day,
     select_names,
+    select_percentiles,
     select_tallies,
     select_used_days,
     select_uses,
@@ -40,6 +41,7 @@ async def report(database: Database, days: Days) -> dict[str, object]:
     """
     async with database.snapshot() as connection:
         tallies = await select_tallies(connection, days)
+        percentiles = await select_percentiles(connection, days)
         per_day = await select_booked_per_day(connection, days)
         uses = await select_uses(connection, days)
         names = Names(await select_names(connection))
@@ -52,6 +54,7 @@ async def report(database: Database, days: Days) -> dict[str, object]:
     stand |= {row["key"]: int(row["n"]) for row in counted["status"]}
     came = stand["arrived"] + stand["in_room"] + stand["done"]
     events = {row["key"]: int(row["n"]) for row in counted["event"]}
+    measured = {(row["measure"], row["key"]): row for row in percentiles}
     utilised = utilisations(names, uses, used_days)
     return {
         "from": None if days.first == FIRST_DAY else days.first.isoformat(),
@@ -72,19 +75,15 @@ async def report(database: Database, days: Days) -> dict[str, object]:
             }
             for row in sorted(counted["hour"], key=lambda row: int(row["number"]))
         ],
-        "lead_time_minutes": median_and_p90(histogram(counted["lead"])),
+        "lead_time_minutes": median_and_p90(measured.get(("lead", ""))),
         "appointments": stand,
         # Of those whose patients were to have come by now.
         "no_show_rate": share(stand["no_show"], stand["no_show"] + came),
         "cancellation_rate": share(stand["cancelled"], sum(stand.values())),
-        "waiting_time_minutes": median_and_p90(histogram(counted["waiting"])),
+        "waiting_time_minutes": median_and_p90(measured.get(("waiting of all", ""))),
         "waiting_time_per_doctor": [
-            {
-                "doctor_name": name,
-                "appointments": sum(waited.values()),
-                **median_and_p90(waited),
-            }
-            for name, waited in waited_per_doctor(names, counted["waiting"])
+            {"doctor_name": name, "appointments": row["n"], **median_and_p90(row)}
+            for name, row in waited_per_doctor(names, percentiles)
         ],
         "utilisation_per_office": [
             {"office_number": name, **used} for name, used in utilised["office"]
@@ -131,13 +130,9 @@ def booked_per_office(names: Names, rows: Iterable[Row]) -> list[tuple[str, int]
     return sorted((name, number) for (_, name), number in booked.items())
 
 
-def waited_per_doctor(names: Names, rows: Iterable[Row]) -> list[tuple[str, Mapping[int, int]]]:
-    """Return the names of doctors and for how long whose patients waited, in order."""
-    waited: dict[Named, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row["key"]:
-            waited[names.of(row["key"])].append(row)
-    found = [(name, histogram(rows)) for (_, name), rows in waited.items()]
+def waited_per_doctor(names: Names, percentiles: Iterable[Row]) -> list[tuple[str, Row]]:
+    """Return the names of doctors, and for how long their patients waited, in order."""
+    found = [(names.of(row["key"])[1], row) for row in percentiles if row["measure"] == "waiting"]
     return sorted(found, key=lambda one: one[0])
 
 
@@ -184,29 +179,11 @@ def utilisation(rows: Sequence[Row], days: Mapping[object, int] | None) -> dict[
     }
 
 
-def histogram(rows: Iterable[Row]) -> Counter[int]:
-    """Return how often there are how many minutes, as they are rounded in the counts."""
-    found: Counter[int] = Counter()
-    for row in rows:
-        found[row["number"]] += int(row["n"])
-    return found
-
-
-def median_and_p90(minutes: Mapping[int, int]) -> dict[str, Any]:
-    """Return the median and the 90th percentile, by nearest rank; None of nothing.
-
-    That is the smallest value that at least that share of all does not exceed.
-    """
-    total = sum(minutes.values())
-    found: dict[str, int | None] = {"median": None, "p90": None}
-    ranks = {"median": (total * 50 + 99) // 100, "p90": (total * 90 + 99) // 100}
-    passed = 0
-    for value in sorted(minutes):
-        before, passed = passed, passed + minutes[value]
-        for name, rank in ranks.items():
-            if before < rank <= passed:
-                found[name] = middle(value)
-    return found
+def median_and_p90(row: Row | None) -> dict[str, int | None]:
+    """Return the median and the 90th percentile; None of nothing."""
+    if row is None:
+        return {"median": None, "p90": None}
+    return {name: middle(row[name]) for name in ("median", "p90")}
 
 
 def middle(rounded: int) -> int:

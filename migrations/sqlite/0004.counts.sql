@@ -56,6 +56,7 @@ create table if not exists standing (
     status text not null,
     day text not null,
     month text not null,
+    year text not null,
     begins integer not null,
     ends integer not null,
     duration_minutes integer not null,
@@ -66,7 +67,7 @@ create table if not exists standing (
 );
 create index if not exists standing_day on standing (day);
 
--- How many there are on a day or in a month, whose first day is `first`:
+-- How many there are on a day, in a month or in a year, whose first day is `first`:
 --
 --     measure   key         number
 --     event     its type                 events
@@ -78,7 +79,7 @@ create index if not exists standing_day on standing (day);
 -- Minutes are rounded towards 0 to seven binary digits, and told as the middle of what is rounded to them:
 -- with an error of less than 0.8 %, and of none below 128.
 create table if not exists tally (
-    span text not null check (span in ('day', 'month')),
+    span text not null check (span in ('day', 'month', 'year')),
     measure text not null,
     first text not null,
     key text not null,
@@ -126,6 +127,7 @@ create view if not exists told_event as
 select
     event_id, type, appointment_id, version, status, day,
     date(day, 'start of month') as month,
+    date(day, 'start of year') as year,
     hour_of_week, duration_minutes, occurred_at, begins_minute, override,
     case when office.id is null then '=' || office_number else '#' || office_id end as office,
     case
@@ -169,13 +171,13 @@ left join resource as doctor on doctor.id = doctor_id;
 -- last expected, until they were called in, which was after they were last seen waiting.
 create view if not exists event_standing as
 select
-    event_id, appointment_id, version, status, day, month, begins,
+    event_id, appointment_id, version, status, day, month, year, begins,
     min(begins + duration_minutes, 1440) as ends,
     duration_minutes, override, office, doctor, waiting
 from (
     select
         told_event.event_id, told_event.appointment_id, told_event.version, told_event.status, day,
-        month, duration_minutes, office, doctor,
+        month, year, duration_minutes, office, doctor,
         coalesce(
             begins_minute,
             (
@@ -229,8 +231,8 @@ delete from open_span;
 delete from counted_hours;
 insert into standing
 select
-    appointment_id, version, status, day, month, begins, ends, duration_minutes, override, office,
-    doctor, waiting
+    appointment_id, version, status, day, month, year, begins, ends, duration_minutes, override,
+    office, doctor, waiting
 from event_standing
 where not exists (
     select 1 from recorded as later
@@ -238,21 +240,21 @@ where not exists (
         and (later.version, later.event_id) > (event_standing.version, event_standing.event_id)
 );
 insert into tally (span, measure, first, key, number, n)
-select span, measure, case span when 'day' then day else month end as first, key, number, sum(n)
+select span, measure, case span when 'day' then day when 'month' then month else year end as first, key, number, sum(n)
 from (
-    select 'event' as measure, day, month, type as key, 0 as number, count(*) as n
-    from told_event group by type, day, month
+    select 'event' as measure, day, month, year, type as key, 0 as number, count(*) as n
+    from told_event group by type, day, month, year
     union all
-    select 'hour', day, month, '', hour_of_week, count(*)
-    from told_event where type = 'appointment.booked' group by hour_of_week, day, month
+    select 'hour', day, month, year, '', hour_of_week, count(*)
+    from told_event where type = 'appointment.booked' group by hour_of_week, day, month, year
     union all
-    select 'lead', day, month, '', lead_rounded, count(*)
-    from told_event where type = 'appointment.booked' group by lead_rounded, day, month
+    select 'lead', day, month, year, '', lead_rounded, count(*)
+    from told_event where type = 'appointment.booked' group by lead_rounded, day, month, year
     union all
-    select 'status', day, month, status, 0, count(*) from standing group by status, day, month
+    select 'status', day, month, year, status, 0, count(*) from standing group by status, day, month, year
     union all
     select
-        'waiting', day, month, doctor,
+        'waiting', day, month, year, doctor,
         case
             when waiting < 0 then 0
             else waiting - waiting % case
@@ -284,9 +286,9 @@ from (
             end
         end as rounded,
         count(*)
-    from standing where waiting is not null group by doctor, rounded, day, month
+    from standing where waiting is not null group by doctor, rounded, day, month, year
 ) as counted
-cross join (select 'day' as span union all select 'month') as spans
+cross join (select 'day' as span union all select 'month' union all select 'year') as spans
 group by 1, 2, 3, 4, 5;
 insert into in_use (
     span, first, kind, place, booked, appointments, minutes, overbooked_minutes, minutes_in_hours
