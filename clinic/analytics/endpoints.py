@@ -1,6 +1,5 @@
 """Analytics over HTTP."""
 
-import contextlib
 from dataclasses import dataclass, field
 from functools import partial
 from typing import get_args
@@ -11,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from clinic.analytics.counting import Counting
 from clinic.analytics.queries import FIRST_DAY, LAST_DAY, Days
 from clinic.analytics.report import TOTALS, WEEKDAYS, report
-from clinic.database import Database, DatabaseUnavailable, ExpensiveReads
+from clinic.database import Database, DatabaseUnavailable, ExpensiveReads, SchemaUnfit
 from clinic.events import Status
 from clinic.web.endpoints import Answer, Content, Endpoint, Schema
 from clinic.web.reading import JSON, DayRange
@@ -37,9 +36,13 @@ class Analytics:
         return await self._reads.read(days, partial(self._read, days))
 
     async def _read(self, days: Days) -> dict[str, object]:
-        # A database that can only be read answers with what was counted before.
-        with contextlib.suppress(DatabaseUnavailable):
+        try:
             await self.counting.catch_up(days)
+        except SchemaUnfit:
+            raise
+        except DatabaseUnavailable:
+            # A database that can only be read answers with what was counted before.
+            pass
         return await report(self.database, days)
 
 
@@ -193,7 +196,8 @@ ENDPOINTS: tuple[Endpoint[Analytics], ...] = (
         summary="Get analytics",
         text="What happened counts on the day of the appointment at that time; how appointments "
         "stand, on the day for which they stand in the book now. from and to are both included; "
-        "either may be left out.",
+        "either may be left out. All is read from counts that are kept up to date, so that a long "
+        "range takes little longer than a short one.",
         query=DayRange,
         queries=[{"from": "2027-12-01", "to": "2027-12-31"}],
         answers=[

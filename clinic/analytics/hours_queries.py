@@ -87,21 +87,32 @@ async def insert_open_spans(connection: Connection, spans: Sequence[Row]) -> Non
     await connection.execute(INSERT_OPEN_SPANS, {"spans": list(spans)})
 
 
+# Rows that are there already are found by their keys, whatever a planner knows of the tables.
 UPDATE_KNOWN_DAYS = Sql(
     sqlite="""
-        update in_use
-        set days = 1, minutes_open = known.value->>'minutes_open', minutes_in_hours = 0
-        from json_each(:known) as known
-        where span = 'day' and first = known.value->>'day'
-            and kind = known.value->>'kind' and place = known.value->>'place'
+        insert into in_use (
+            span, first, kind, place, booked, appointments, minutes, overbooked_minutes,
+            minutes_in_hours, minutes_open, days
+        )
+        select
+            'day', value->>'day', value->>'kind', value->>'place', 0, 0, 0, 0, 0,
+            value->>'minutes_open', 1
+        from json_each(:known)
+        where true
+        on conflict (span, first, kind, place) do update set
+            days = 1, minutes_open = excluded.minutes_open, minutes_in_hours = 0
     """,
     postgresql="""
-        update in_use set days = 1, minutes_open = known.minutes_open, minutes_in_hours = 0
+        insert into in_use (
+            span, first, kind, place, booked, appointments, minutes, overbooked_minutes,
+            minutes_in_hours, minutes_open, days
+        )
+        select 'day', day, kind, place, 0, 0, 0, 0, 0, minutes_open, 1
         from json_to_recordset(cast(:known as json)) as known (
             day date, kind text, place text, minutes_open int
         )
-        where span = 'day' and first = known.day
-            and in_use.kind = known.kind and in_use.place = known.place
+        on conflict (span, first, kind, place) do update set
+            days = 1, minutes_open = excluded.minutes_open, minutes_in_hours = 0
     """,
 )
 
@@ -115,29 +126,31 @@ async def update_minutes_in_hours(connection: Connection, days: Days) -> None:
     """Find again how many minutes in use on days of a range lie in the hours written down."""
     await connection.execute(
         """
-        update in_use set minutes_in_hours = found.minutes
+        insert into in_use (
+            span, first, kind, place, booked, appointments, minutes, overbooked_minutes,
+            minutes_in_hours
+        )
+        select
+            'day', used.day, used.kind, used.place, 0, 0, 0, 0,
+            sum(
+                case when ends < closes then ends else closes end
+                - case when begins > opens then begins else opens end
+            )
         from (
-            select
-                used.day, used.kind, used.place,
-                sum(
-                    case when ends < closes then ends else closes end
-                    - case when begins > opens then begins else opens end
-                ) as minutes
-            from (
-                select day, 'office' as kind, office as place, begins, ends from standing
-                where day between :first and :last
-                    and status not in ('cancelled', 'no_show') and not override
-                union all
-                select day, 'doctor', doctor, begins, ends from standing
-                where day between :first and :last
-                    and status not in ('cancelled', 'no_show') and not override and doctor <> ''
-            ) as used
-            join open_span on open_span.day = used.day and open_span.kind = used.kind
-                and open_span.place = used.place and opens < ends and closes > begins
-            group by used.day, used.kind, used.place
-        ) as found
-        where in_use.span = 'day' and in_use.first = found.day
-            and in_use.kind = found.kind and in_use.place = found.place
+            select day, 'office' as kind, office as place, begins, ends from standing
+            where day between :first and :last
+                and status not in ('cancelled', 'no_show') and not override
+            union all
+            select day, 'doctor', doctor, begins, ends from standing
+            where day between :first and :last
+                and status not in ('cancelled', 'no_show') and not override and doctor <> ''
+        ) as used
+        cross join open_span
+        where open_span.day = used.day and open_span.kind = used.kind
+            and open_span.place = used.place and opens < ends and closes > begins
+        group by used.day, used.kind, used.place
+        on conflict (span, first, kind, place) do update set
+            minutes_in_hours = excluded.minutes_in_hours
         """,
         {"first": days.first, "last": days.last},
     )

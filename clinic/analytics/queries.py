@@ -130,22 +130,26 @@ NEVER = Days(LAST_DAY, FIRST_DAY)
 
 # A range is read as its whole years, the whole months around these, and the days around those; or,
 # where there are no years, as its whole months and the days around them.
-_MONTHS_AND_DAYS = """
-    (
-        span = 'month' and first between :first_month and :last_month
-        or span = 'day' and first between :first_day_before and :last_day_before
-        or span = 'day' and first between :first_day_after and :last_day_after
+MONTHS_AND_DAYS = {"month": "month", "day_before": "day", "day_after": "day"}
+YEARS_MONTHS_AND_DAYS = {
+    "year": "year",
+    "month_before": "month",
+    "month_after": "month",
+    "day_before": "day",
+    "day_after": "day",
+}
+
+
+def within(table: str, parts: Mapping[str, str], condition: str = "true") -> str:
+    """Return what selects a table's rows of a range, whose parts have spans.
+
+    Put together rather than asked for by ``or``, for which SQLite compares each row with others.
+    """
+    return " union all ".join(
+        f"select * from {table} where span = '{span}' and {condition}"  # noqa: S608
+        f" and first between :first_{part} and :last_{part}"
+        for part, span in parts.items()
     )
-"""
-_YEARS_MONTHS_AND_DAYS = """
-    (
-        span = 'year' and first between :first_year and :last_year
-        or span = 'month' and first between :first_month_before and :last_month_before
-        or span = 'month' and first between :first_month_after and :last_month_after
-        or span = 'day' and first between :first_day_before and :last_day_before
-        or span = 'day' and first between :first_day_after and :last_day_after
-    )
-"""
 
 
 def months_and_days(days: Days) -> Row:
@@ -190,13 +194,17 @@ def split(
     return before, Days(first, last), after
 
 
+COUNTS = within("tally", YEARS_MONTHS_AND_DAYS, "measure in ('event', 'hour', 'status')")
+MEASURES = within("tally", YEARS_MONTHS_AND_DAYS, "measure in ('lead', 'waiting')")
+USES = within("in_use", MONTHS_AND_DAYS)
+
+
 async def select_tallies(connection: Connection, days: Days) -> list[Row]:
     """Return ``measure``, ``key``, ``number`` and how many there are, ``n``, of a range."""
     return await connection.fetch_all(
         f"""
         select measure, key, number, cast(sum(n) as bigint) as n
-        from tally
-        where measure in ('event', 'hour', 'status') and {_YEARS_MONTHS_AND_DAYS}
+        from ({COUNTS}) as tally
         group by measure, key, number
         having sum(n) <> 0
         """,  # noqa: S608 - our own words only
@@ -219,8 +227,7 @@ async def select_percentiles(connection: Connection, days: Days) -> list[Row]:
         ),
         counted as (
             select measure, coalesce(now, key) as key, number, sum(n) as n
-            from tally left join merged using (key)
-            where measure in ('lead', 'waiting') and {_YEARS_MONTHS_AND_DAYS}
+            from ({MEASURES}) as tally left join merged using (key)
             group by 1, 2, 3
             having sum(n) > 0
         ),
@@ -277,8 +284,7 @@ async def select_uses(connection: Connection, days: Days) -> list[Row]:
             cast(sum(minutes_in_hours) as bigint) as minutes_in_hours,
             cast(sum(case when appointments > 0 then minutes_open end) as bigint) as minutes_open,
             cast(sum(case when appointments > 0 then days end) as bigint) as days
-        from in_use
-        where {_MONTHS_AND_DAYS}
+        from ({USES}) as in_use
         group by kind, place
         """,  # noqa: S608 - our own words only
         months_and_days(days),

@@ -15,7 +15,8 @@ create table if not exists uncounted (
     event_ids text[] not null
 );
 
--- How each appointment stands by the latest event that was counted: what a later one has to take back.
+-- How each appointment stands by the latest event that was counted: what a later one has to take back. (Here
+-- and below, rows are written to again and again: `fillfactor` leaves room for that beside them.)
 -- An office or a doctor is '#' and its id or, if the registry does not know it, '=' and the name that the
 -- event told; the doctor is '' if there is none. `begins` and `ends` are minutes of the day; what lasts
 -- beyond midnight ends with the day. `waiting` is for how many minutes the patient waited, below 0 only if
