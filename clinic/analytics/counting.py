@@ -1,14 +1,15 @@
 """Have what was recorded counted: by a service soon after, and by whoever asks before that."""
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import anyio
+import anyio.to_thread
 
-from clinic.analytics.counts import any_uncounted, count_batches, hold_counts
-from clinic.analytics.hours import Kind, OpenHours, first_of_month
+from clinic.analytics.counts import count_batches, hold_counts, select_uncounted
+from clinic.analytics.hours import Kind, OpenHours, first_of_month, last_of_month
 from clinic.analytics.hours_queries import (
     forget_hours,
     insert_open_spans,
@@ -47,7 +48,8 @@ class Counting:
             DatabaseUnavailable: nothing can be counted now.
         """
         while not lifecycle.stopping:
-            counted = await any_uncounted(self.database) and await self.count(wait=False)
+            uncounted = await select_uncounted(self.database)
+            counted = uncounted and await self.count(wait=False)
             if counted:
                 await self.find_hours(Days())
             lifecycle.up()
@@ -61,8 +63,12 @@ class Counting:
         Raises:
             DatabaseUnavailable: that cannot be done now.
         """
-        while await any_uncounted(self.database):
+        asked = await select_uncounted(self.database)
+        left = asked
+        # What is recorded meanwhile is not waited for: there may be no end to it.
+        while asked and left and left[0] <= asked[1]:
             await self.count(wait=True)
+            left = await select_uncounted(self.database)
         await self.find_hours(days)
 
     async def count(self, *, wait: bool) -> int:
@@ -77,49 +83,52 @@ class Counting:
         return await again_if_lost(transact)
 
     async def find_hours(self, days: Days) -> None:
-        """Find the hours of each day in use whose hours are not known or no longer right."""
-        while not await again_if_lost(partial(self._find_some, days)):
+        """Find the hours of each day in use whose hours are not known or no longer right.
+
+        A month is found as a whole.
+        """
+        months = Days(first_of_month(days.first), last_of_month(days.last))
+        while not await again_if_lost(partial(self._find_some, months)):
             pass
 
     async def _find_some(self, days: Days) -> bool:
-        """Find some of them; return whether those were the last."""
+        """Find some of them; return whether none were missing."""
         hours = await self._known_hours()
         async with self.database.snapshot() as connection:
             if not await self._missing(connection, hours, days):
                 return True
         async with self.database.transaction() as connection:
             await hold_counts(connection)
-            for month, fingerprint in (await self._outdated(connection, hours, days)).items():
+            # One month in a transaction: there may be many, and on SQLite nobody books meanwhile.
+            for month, fingerprint in (await self._outdated(connection, hours, days))[:1]:
                 await forget_hours(connection, month, fingerprint)
-            unknown = await select_unknown_days(connection, whole_months(days), MOST_DAYS)
+            unknown = await select_unknown_days(connection, days, MOST_DAYS)
             if unknown:
-                spans = [span for row in unknown for span in spans_of(hours, row)]
-                await insert_open_spans(connection, spans)
-                known = [known_day(hours, row) for row in unknown]
-                await update_known_days(connection, known)
+                found = await anyio.to_thread.run_sync(found_hours, hours, unknown)
+                await insert_open_spans(connection, found.spans)
+                await update_known_days(connection, found.days)
                 # A day may be known in part already: found again, its minutes are the same.
-                found = Days(as_day(unknown[0]["day"]), as_day(unknown[-1]["day"]))
-                await update_minutes_in_hours(connection, found)
-            if len(unknown) < MOST_DAYS:
-                for month in await select_unknown_months(connection, days):
-                    await update_month(connection, month)
-        return len(unknown) < MOST_DAYS
+                which = Days(as_day(unknown[0]["day"]), as_day(unknown[-1]["day"]))
+                await update_minutes_in_hours(connection, which)
+            for month in await select_unknown_months(connection, days):
+                await update_month(connection, month)
+        return False
 
     async def _missing(self, connection: Connection, hours: OpenHours, days: Days) -> bool:
         """Tell whether any hours have yet to be found."""
         return bool(
             await self._outdated(connection, hours, days)
-            or await select_unknown_days(connection, whole_months(days), 1)
+            or await select_unknown_days(connection, days, 1)
             or await select_unknown_months(connection, days)
         )
 
     async def _outdated(
         self, connection: Connection, hours: OpenHours, days: Days
-    ) -> dict[datetime.date, str]:
-        """Return the months whose hours the registry may have changed, with what they are now."""
+    ) -> list[tuple[datetime.date, str]]:
+        """Return the months whose hours the registry may have changed, and what they are now."""
         counted = await select_counted_hours(connection, days)
-        now = {month: hours.fingerprint(month) for month in counted}
-        return {month: now[month] for month in counted if counted[month] != now[month]}
+        now = await hours.fingerprints(counted)
+        return [(month, now[month]) for month in counted if counted[month] != now[month]]
 
     async def _known_hours(self) -> OpenHours:
         """Return the hours that the registry has now."""
@@ -130,34 +139,25 @@ class Counting:
         return self._hours
 
 
-def whole_months(days: Days) -> Days:
-    """Return a range from the beginning of its first month."""
-    return Days(first_of_month(days.first), days.last)
+@dataclass
+class Found:
+    """The hours of offices and doctors on some days, as rows."""
+
+    spans: list[dict[str, object]]
+    days: list[dict[str, object]]
 
 
-def spans_of(hours: OpenHours, row: Row) -> Iterator[dict[str, object]]:
-    """Yield the hours of an office or a doctor on a day."""
-    for opens, closes in hours_on(hours, row):
-        yield {
-            "day": row["day"],
-            "kind": row["kind"],
-            "place": row["place"],
-            "opens": opens,
-            "closes": closes,
-        }
+def found_hours(hours: OpenHours, unknown: Sequence[Row]) -> Found:
+    """Return the hours of those who are in use on some days.
 
-
-def known_day(hours: OpenHours, row: Row) -> dict[str, object]:
-    """Return for how many minutes an office or a doctor is open on a day."""
-    return {
-        "day": row["day"],
-        "kind": row["kind"],
-        "place": row["place"],
-        "minutes_open": sum(closes - opens for opens, closes in hours_on(hours, row)),
-    }
-
-
-def hours_on(hours: OpenHours, row: Row) -> tuple[tuple[int, int], ...]:
-    """Return the hours of an office or a doctor on a day that a row names."""
-    kind: Kind = row["kind"]
-    return hours.on(kind, row["place"], as_day(row["day"]))
+    In a thread: where many hours and closures are set it takes longer than others may wait.
+    """
+    found = Found([], [])
+    for row in unknown:
+        kind: Kind = row["kind"]
+        named = {"day": row["day"], "kind": kind, "place": row["place"]}
+        spans = hours.on(kind, row["place"], as_day(row["day"]))
+        found.spans += [{**named, "opens": opens, "closes": closes} for opens, closes in spans]
+        minutes_open = sum(closes - opens for opens, closes in spans)
+        found.days.append({**named, "minutes_open": minutes_open})
+    return found

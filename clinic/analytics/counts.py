@@ -19,11 +19,11 @@ from clinic.events import LARGEST_ID
 ADVISORY_LOCK = 0x434F554E54  # "COUNT"
 
 # Batches in a transaction. On SQLite nobody books meanwhile.
-MOST_BATCHES = {Dialect.SQLITE: 4, Dialect.POSTGRESQL: 40}
+MOST_BATCHES = {Dialect.SQLITE: 8, Dialect.POSTGRESQL: 40}
 # Events in a statement of a recount.
 CHUNK = 20_000
 
-SELECT_ANY_UNCOUNTED = "select position from uncounted order by position limit 1"
+SELECT_UNCOUNTED = "select min(position) as first, max(position) as last from uncounted"
 
 # Whatever has fewer binary digits is counted exactly.
 DIGITS = 7
@@ -274,9 +274,10 @@ async def hold_counts(connection: Connection, *, wait: bool = True) -> bool:
     return row[which] is not False
 
 
-async def any_uncounted(database: Database) -> bool:
-    """Tell whether anything was recorded that is not counted yet."""
-    return bool(await database.look(SELECT_ANY_UNCOUNTED))
+async def select_uncounted(database: Database) -> tuple[int, int] | None:
+    """Return the positions of the first and the last uncounted batch, None if there is none."""
+    (row,) = await database.look(SELECT_UNCOUNTED)
+    return None if row["first"] is None else (row["first"], row["last"])
 
 
 async def count_batches(connection: Connection) -> int:

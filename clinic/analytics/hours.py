@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+import anyio.to_thread
+
 from clinic.registry.timetable import (
     CLINIC,
     DAY,
@@ -76,8 +78,15 @@ class OpenHours:
             self._ordinary[which] = self._found(kind, number, day)
         return self._ordinary[which]
 
-    def fingerprint(self, month: datetime.date) -> str:
-        """Return a text that is another one when the hours on days of a month may be others."""
+    async def fingerprints(self, months: Iterable[datetime.date]) -> dict[datetime.date, str]:
+        """Return a text for each month: another one when the hours on its days may be others."""
+        asked = list(months)
+        if not self._fingerprints.keys() >= set(asked):
+            # Where many hours and closures are set it takes longer than others may wait.
+            await anyio.to_thread.run_sync(lambda: [self._fingerprint(month) for month in asked])
+        return {month: self._fingerprint(month) for month in asked}
+
+    def _fingerprint(self, month: datetime.date) -> str:
         if month not in self._fingerprints:
             last = last_of_month(month)
             holding = [

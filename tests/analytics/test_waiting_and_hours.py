@@ -4,6 +4,7 @@ import datetime
 import random
 from typing import Any
 
+import anyio
 import pytest
 
 from clinic.analytics.counting import Counting
@@ -13,6 +14,7 @@ from clinic.events import AppointmentFacts, Event, tell
 from tests.analytics import test_report
 from tests.analytics.test_counts import different
 from tests.analytics.test_report import USUAL, log_events, messages, recording, report
+from tests.timing import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 database = test_report.database
@@ -188,6 +190,48 @@ async def test_hours_hold_from_one_day_to_another(database: Database) -> None:
     )
     tenth = Days(datetime.date(2026, 3, 10), datetime.date(2026, 3, 11))
     assert (await usage(database, tenth))["office"] == (45, 75, 0.6)
+
+
+async def test_a_part_of_a_month_is_asked_for_first(database: Database) -> None:
+    """Its other days are not found yet then, and the month is not made of them."""
+    events = [
+        event
+        for day in (1, 10, 20, 28)
+        for event in life(BOOKED, number=day, date_time=NINE.replace(day=day))
+    ]
+    await log_events(database, events)
+    await recording(database, messages(events))
+    until = Days(datetime.date(2026, 3, 1), datetime.date(2026, 3, 10))
+    since = Days(datetime.date(2026, 3, 10), datetime.date(2026, 4, 10))
+    with anyio.fail_after(PATIENCE_SECONDS):
+        assert (await usage(database, until))["office"] == (60, 1440, 0.0417)
+        assert (await usage(database, since))["office"] == (90, 2160, 0.0417)
+        await recording(database, messages(events[:1]))
+        assert (await usage(database))["office"] == (120, 2880, 0.0417)
+    assert await different(database) == []
+
+
+async def test_merged_offices_count_each_day_once(database: Database) -> None:
+    """By the hours of the one that is left."""
+    other = {"office_id": 2, "office_number": "2"}
+    events = [
+        *life(BOOKED, number=1),
+        *life(BOOKED, number=2, **other),
+        *life(BOOKED, number=3, date_time=NINE.replace(day=3), **other),
+    ]
+    await log_events(database, events)
+    await recording(database, messages(events))
+    await set_hours(database, weekly("[[540, 600]]", "office_id 1"))
+    found: Any = await report(database, Days())
+    assert [row["days"] for row in found["utilisation_per_office"]] == [1, 2]
+    assert [row["minutes_open"] for row in found["utilisation_per_office"]] == [60, 1440]
+    await set_hours(database, "update resource set merged_into = 1 where id = 2")
+    found = await report(database, Days())
+    assert [
+        (row["office_number"], row["days"], row["minutes_open"], row["minutes_in_hours"])
+        for row in found["utilisation_per_office"]
+    ] == [("1", 2, 120, 90)]
+    assert found["booked_per_office"] == [{"office_number": "1", "booked": 3}]
 
 
 async def test_overrides_are_overbooked_and_never_make_more_than_all(database: Database) -> None:
