@@ -26,9 +26,12 @@ from clinic.registry.queries import select_rules, select_version
 from clinic.registry.timetable import Hours
 from clinic.supervisor import Lifecycle
 
-# How long what was recorded waits to be counted, for others to be counted with it: an event that is
-# counted among many costs less. Who asks for the numbers before that counts it at once.
+# What was recorded is counted when nothing more has been recorded for this long: consumers that work
+# off a backlog are left alone, and an event that is counted among many costs less. Who asks for the
+# numbers before that counts it at once.
 PAUSE_SECONDS = 0.5
+# ... or when so many batches wait that who asks would have to wait long, too.
+MOST_WAITING = 40
 # Days of an office or a doctor whose hours are found in one transaction.
 MOST_DAYS = 500
 
@@ -47,12 +50,16 @@ class Counting:
         Raises:
             DatabaseUnavailable: nothing can be counted now.
         """
+        seen = 0
         while not lifecycle.stopping:
-            uncounted = await select_uncounted(self.database)
-            counted = uncounted and await self.count(wait=False)
+            first, last = await select_uncounted(self.database) or (0, 0)
+            counted = 0
+            if last and (last == seen or last - first >= MOST_WAITING):
+                counted = await self.count(wait=False)
             if counted:
                 await self.find_hours(Days())
             lifecycle.up()
+            seen = last
             if not counted:
                 with lifecycle.until_stop():
                     await anyio.sleep(PAUSE_SECONDS)

@@ -16,9 +16,11 @@ from clinic.analytics.counts import count_batches, hold_counts, recount
 from clinic.analytics.differences import Difference, differences
 from clinic.analytics.queries import FIRST_DAY, LAST_DAY, NEVER, Days, years_months_and_days
 from clinic.analytics.report import middle
+from clinic.analytics.report import report as report_of_counts
 from clinic.database import Database, Dialect, migrate, open_database
 from clinic.database.migration import MIGRATIONS
 from clinic.events import Event
+from clinic.supervisor import Service, Supervisor
 from tests.analytics import test_report
 from tests.analytics.test_report import (
     RANGES,
@@ -30,6 +32,7 @@ from tests.analytics.test_report import (
     report,
 )
 from tests.analytics.test_report import recount as recounted
+from tests.timing import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 database = test_report.database
@@ -143,6 +146,25 @@ async def test_what_somebody_breaks_is_found_and_mended(database: Database, brok
     async with database.transaction() as connection:
         await recount(connection)
     await report(database, Days())
+    assert await different(database) == []
+
+
+async def test_the_service_counts_by_itself(database: Database) -> None:
+    events = lives(seed=12, count=20)
+    await log_events(database, events)
+    service = Service("counting", Counting(database, USUAL).run)
+    supervisor = Supervisor([service], grace_seconds=10)
+    left = "select 1 from uncounted union all select 1 from in_use where days is null"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(supervisor.run)
+        for batch in (events[:30], events[30:]):
+            await recording(database, messages(batch))
+            with anyio.fail_after(PATIENCE_SECONDS):
+                while await database.look(left):
+                    await anyio.sleep(0.05)
+        supervisor.stop()
+    found = await report_of_counts(database, Days())
+    assert found == found | recounted(events, Days())
     assert await different(database) == []
 
 
