@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 from benchmarks import fill
 from benchmarks.load import most, settle_down
@@ -26,6 +27,14 @@ EVENTS = 40_000
 # Requests of a turn, one after the other on one connection.
 REQUESTS = 300
 SECONDS = 2
+# Of analytics: a clinic, and a large one; requests of a turn; and what they ask for.
+PLACES = (10, 92)
+ASKED = 9
+RANGES = {
+    "all days": "",
+    "a month": "?from=2027-03-01&to=2027-03-31",
+    "all but the first and the last day": "?from=2027-01-02&to=2027-12-30",
+}
 JSON = {"Content-Type": "application/json"}
 # ``fill.APPOINTMENTS`` begins here; its offices are booked for years without a gap.
 TAKEN_FROM = datetime.datetime(2027, 1, 1)  # noqa: DTZ001 - wall-clock time
@@ -115,34 +124,41 @@ def one(bench: Bench) -> Iterator[Line]:
 
 
 def analytics(bench: Bench) -> Iterator[Line]:
-    """All analytics of a million events, beside PostgreSQL's own reading of them once."""
-    database = bench.database()
-    fill.recorded(database, STORED)
-    with bench.clinic("--role", "api", DATABASE_URL=database, AMQP_URL=NO_BROKER) as clinic:
-        read = partial(seconds_of_analytics, clinic)
-        read()
-        found = interleaved(
-            {"ours": read, "scan": partial(fill.scan_recorded, database)},
-        )
-    yield Line(
-        "analytics of 1,000,000 events",
-        f"{middle(found['ours']):.2f} s",
-        limit=f"PostgreSQL counts them by day and kind in {middle(found['scan']):.2f} s; "
-        f"{with_spread(ratio(found['ours'], found['scan']))} x that",
-    )
+    """The numbers of a million events over a year, and of a part of it, by as many places."""
+    for places in PLACES:
+        database = bench.database()
+        booked = fill.recorded(database, STORED, places)
+        with bench.clinic("--role", "api", DATABASE_URL=database, AMQP_URL=NO_BROKER) as clinic:
+            # The hours of each day are found first.
+            if (counted := numbers_of(clinic, "")["totals"]["booked"]) != booked:
+                raise BenchFailed(f"analytics counts {counted} of {booked}")
+            found = interleaved(
+                {what: partial(ms_of_analytics, clinic, query) for what, query in RANGES.items()}
+            )
+        for what in RANGES:
+            yield Line(
+                f"analytics of {what}, 1,000,000 events, {places} offices and doctors: median",
+                f"{number(middle(found[what]))} ms",
+                demands=[at_most(middle(found[what]), 50, "ms")],
+            )
 
 
-def seconds_of_analytics(clinic: Program) -> float:
-    """Return the seconds that analytics takes."""
+def numbers_of(clinic: Program, query: str) -> Any:
+    """Return the numbers over a range."""
     connection = http.client.HTTPConnection("127.0.0.1", clinic.port, timeout=120)
-    began = time.perf_counter()
     with contextlib.closing(connection):
-        connection.request("GET", "/analytics")
-        answer = connection.getresponse()
-        counted = json.load(answer)["totals"]["booked"]
-    if counted != STORED:
-        raise BenchFailed(f"analytics counts {counted} of {STORED}")
-    return time.perf_counter() - began
+        connection.request("GET", f"/analytics{query}")
+        return json.load(connection.getresponse())
+
+
+def ms_of_analytics(clinic: Program, query: str) -> float:
+    """Return the median time of a range's numbers, in ms, to one client."""
+    times = []
+    for _ in range(ASKED):
+        began = time.perf_counter()
+        numbers_of(clinic, query)
+        times.append(1000 * (time.perf_counter() - began))
+    return middle(times)
 
 
 def processes(bench: Bench) -> Iterator[Line]:

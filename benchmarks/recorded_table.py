@@ -4,7 +4,7 @@ import datetime
 from dataclasses import asdict, fields
 
 from pydantic import TypeAdapter
-from sqlalchemy import BigInteger, Column, Date, DateTime, MetaData, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, MetaData, String, Table
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.types import TypeEngine
 
@@ -13,6 +13,7 @@ from clinic.events import Event
 
 TYPES: dict[object, TypeEngine[object]] = {
     int: BigInteger(),
+    bool: Boolean(),
     datetime.date: Date(),
     datetime.datetime: DateTime(timezone=True),
 }

@@ -17,6 +17,7 @@ from clinic.access.token import BadToken
 from clinic.access.tokens import Tokens
 from clinic.addresses import ADVICE, is_misread
 from clinic.analytics import endpoints as analytics
+from clinic.analytics.counting import Counting
 from clinic.analytics.recording import recognise, record
 from clinic.appointments import endpoints as appointments
 from clinic.appointments.desk import Desk
@@ -178,9 +179,14 @@ class Parts:
         )
 
     @cached_property
+    def counting(self) -> Counting:
+        """The service that counts what was recorded."""
+        return Counting(self.database, self.hours)
+
+    @cached_property
     def api(self) -> list[Route]:
         """The routes of the HTTP API and of its description."""
-        numbers = analytics.Analytics(self.database, self.hours.minutes)
+        numbers = analytics.Analytics(self.database, self.counting)
         documents = docs.Documents(__version__, ENDPOINTS)
         return [
             *routes(appointments.ENDPOINTS, self.desk, self.guard),

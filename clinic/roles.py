@@ -145,6 +145,12 @@ def consumer_alone(process: Process) -> Service:
     return Service("consumer", process.parts.consumer.run, after=(DATABASE,))
 
 
+def counting(process: Process) -> Service:
+    """Count what was recorded; without this service, whoever asks for the numbers does it."""
+    run = process.parts.counting.run
+    return Service("counting", run, essential=False, after=(DATABASE,))
+
+
 def database(process: Process) -> Service:
     """Bring the database up to date, and look after it.
 
@@ -193,9 +199,9 @@ def _named(settings: Settings) -> str:
 
 
 ROLES: dict[Role, tuple[Callable[[Process], Service], ...]] = {
-    Role.ALL: (api, booking, relay, consumer, database),
+    Role.ALL: (api, booking, relay, consumer, counting, database),
     Role.API: (api, booking, relay, database),
-    Role.CONSUMER: (health_only, consumer_alone, database),
+    Role.CONSUMER: (health_only, consumer_alone, counting, database),
 }
 
 

@@ -1,12 +1,14 @@
-"""The table of what was recorded: one function, one statement."""
+"""What was recorded and what it adds up to: one function, one statement."""
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from clinic.analytics.hours import first_of_month, first_of_year, last_of_month, last_of_year
 from clinic.analytics.recorded import Recorded
-from clinic.database import Connection, Row, Sql, as_row
+from clinic.database import Connection, Database, Row, Sql, as_row
+from clinic.registry.timetable import DAY
 
 # Days are compared as dates or, on SQLite, as text in the same order.
 FIRST_DAY: Final = datetime.date.min
@@ -24,10 +26,22 @@ class Days:
 # An event from before there was a registry names an office and a doctor, which are registered by
 # now; the office 0 is one that nobody knows, of a clinic whose log was put together by hand.
 INSERT_RECORDED = Sql(
-    sqlite="""
+    sqlite=(
+        """
+        insert into uncounted (event_ids)
+        select event_ids
+        from (
+            select json_group_array(distinct value->>'event_id') as event_ids, count(*) as events
+            from json_each(:events)
+            where value->>'event_id' not in (select event_id from recorded)
+        )
+        where events > 0
+        """,
+        """
         insert into recorded (
             event_id, type, appointment_id, version, status, office_id, office_number, doctor_id,
-            doctor_name, day, hour_of_week, duration_minutes, lead_minutes, occurred_at, recorded_at
+            doctor_name, day, hour_of_week, duration_minutes, lead_minutes, occurred_at,
+            recorded_at, begins_minute, override
         )
         select
             value->>'event_id', value->>'type', value->>'appointment_id', value->>'version',
@@ -42,34 +56,45 @@ INSERT_RECORDED = Sql(
                 where kind = 'doctor' and key = value->>'doctor_key'
             )),
             value->>'doctor_name', value->>'day', value->>'hour_of_week',
-            value->>'duration_minutes', value->>'lead_minutes', value->>'occurred_at', :now
+            value->>'duration_minutes', value->>'lead_minutes', value->>'occurred_at', :now,
+            value->>'begins_minute', value->>'override'
         from json_each(:events)
         where true
         on conflict (event_id) do nothing
-    """,
+        """,
+    ),
     postgresql="""
-        insert into recorded (
-            event_id, type, appointment_id, version, status, office_id, office_number, doctor_id,
-            doctor_name, day, hour_of_week, duration_minutes, lead_minutes, occurred_at, recorded_at
+        with made as (
+            insert into recorded (
+                event_id, type, appointment_id, version, status, office_id, office_number,
+                doctor_id, doctor_name, day, hour_of_week, duration_minutes, lead_minutes,
+                occurred_at, recorded_at, begins_minute, override
+            )
+            select
+                event_id, type, appointment_id, version, status,
+                coalesce(office_id, (
+                    select resource_id from resource_key where kind = 'office' and key = office_key
+                ), 0),
+                office_number,
+                coalesce(doctor_id, (
+                    select resource_id from resource_key where kind = 'doctor' and key = doctor_key
+                )),
+                doctor_name, day, hour_of_week, duration_minutes, lead_minutes, occurred_at,
+                cast(:now as timestamptz), begins_minute, override
+            from json_to_recordset(cast(:events as json)) as told (
+                event_id text, type text, appointment_id bigint, version int, status text,
+                office_id bigint, office_key text, office_number text, doctor_id bigint,
+                doctor_key text, doctor_name text, day date, hour_of_week int,
+                duration_minutes int, lead_minutes int, occurred_at timestamptz,
+                begins_minute int, override boolean
+            )
+            on conflict (event_id) do nothing
+            returning event_id
         )
-        select
-            event_id, type, appointment_id, version, status,
-            coalesce(office_id, (
-                select resource_id from resource_key where kind = 'office' and key = office_key
-            ), 0),
-            office_number,
-            coalesce(doctor_id, (
-                select resource_id from resource_key where kind = 'doctor' and key = doctor_key
-            )),
-            doctor_name, day, hour_of_week, duration_minutes, lead_minutes, occurred_at,
-            cast(:now as timestamptz)
-        from json_to_recordset(cast(:events as json)) as told (
-            event_id text, type text, appointment_id bigint, version int, status text,
-            office_id bigint, office_key text, office_number text, doctor_id bigint,
-            doctor_key text, doctor_name text, day date, hour_of_week int, duration_minutes int,
-            lead_minutes int, occurred_at timestamptz
-        )
-        on conflict (event_id) do nothing
+        insert into uncounted (event_ids)
+        select event_ids
+        from (select array_agg(event_id) as event_ids from made) as batch
+        where event_ids is not null
     """,
 )
 
@@ -77,7 +102,7 @@ INSERT_RECORDED = Sql(
 async def insert_recorded(
     connection: Connection, events: Sequence[Recorded], now: datetime.datetime
 ) -> None:
-    """Record events; those recorded before are left as they are."""
+    """Record events, to be counted later; those recorded before are left as they are."""
     rows = [as_row(event) for event in events]
     await connection.execute(INSERT_RECORDED, {"events": rows, "now": now})
 
@@ -100,14 +125,133 @@ async def select_recorded(connection: Connection, ids: Sequence[str]) -> set[str
     return {row["event_id"] for row in rows}
 
 
-async def select_totals(connection: Connection, days: Days) -> list[Row]:
-    """Return ``type`` and ``events`` for each type of event."""
+# No day is in it.
+NEVER = Days(LAST_DAY, FIRST_DAY)
+
+# A range is read as its whole years, the whole months around these, and the days around those; or,
+# where there are no years, as its whole months and the days around them.
+MONTHS_AND_DAYS = {"month": "month", "day_before": "day", "day_after": "day"}
+YEARS_MONTHS_AND_DAYS = {
+    "year": "year",
+    "month_before": "month",
+    "month_after": "month",
+    "day_before": "day",
+    "day_after": "day",
+}
+
+
+def within(table: str, parts: Mapping[str, str], condition: str = "true") -> str:
+    """Return what selects a table's rows of a range, whose parts have spans.
+
+    Put together rather than asked for by ``or``, for which SQLite compares each row with others.
+    """
+    return " union all ".join(
+        f"select * from {table} where span = '{span}' and {condition}"  # noqa: S608
+        f" and first between :first_{part} and :last_{part}"
+        for part, span in parts.items()
+    )
+
+
+def months_and_days(days: Days) -> Row:
+    """Return the whole months of a range, and the days before and after them."""
+    before, months, after = split(days, first_of_month, last_of_month)
+    parts = {"month": months, "day_before": before, "day_after": after}
+    return _limits(parts)
+
+
+def years_months_and_days(days: Days) -> Row:
+    """Return the whole years of a range, the months before and after them, and the other days."""
+    day_before, months, day_after = split(days, first_of_month, last_of_month)
+    month_before, years, month_after = split(months, first_of_year, last_of_year)
+    parts = {"year": years, "month_before": month_before, "month_after": month_after}
+    return _limits(parts | {"day_before": day_before, "day_after": day_after})
+
+
+def _limits(parts: Mapping[str, Days]) -> Row:
+    firsts = {f"first_{name}": part.first for name, part in parts.items()}
+    return firsts | {f"last_{name}": part.last for name, part in parts.items()}
+
+
+def split(
+    days: Days,
+    first_of: Callable[[datetime.date], datetime.date],
+    last_of: Callable[[datetime.date], datetime.date],
+) -> tuple[Days, Days, Days]:
+    """Return the whole months, or years, within a range, and what is before and after them."""
+    if days.first > days.last:
+        return NEVER, NEVER, NEVER
+    first, last = days.first, days.last
+    if first != first_of(first):
+        if last_of(first) >= last:
+            return days, NEVER, NEVER
+        first = last_of(first) + DAY
+    if last != last_of(last):
+        if first_of(last) <= first:
+            return days, NEVER, NEVER
+        last = first_of(last) - DAY
+    before = NEVER if first == days.first else Days(days.first, first - DAY)
+    after = NEVER if last == days.last else Days(last + DAY, days.last)
+    return before, Days(first, last), after
+
+
+COUNTS = within("tally", YEARS_MONTHS_AND_DAYS, "measure in ('event', 'hour', 'status')")
+MEASURES = within("tally", YEARS_MONTHS_AND_DAYS, "measure in ('lead', 'waiting')")
+USES = within("in_use", MONTHS_AND_DAYS)
+
+
+async def select_tallies(connection: Connection, days: Days) -> list[Row]:
+    """Return ``measure``, ``key``, ``number`` and how many there are, ``n``, of a range."""
     return await connection.fetch_all(
-        """
-        select type, count(*) as events from recorded
-        where day between :first and :last group by type
-        """,
-        _range(days),
+        f"""
+        select measure, key, number, cast(sum(n) as bigint) as n
+        from ({COUNTS}) as tally
+        group by measure, key, number
+        having sum(n) <> 0
+        """,  # noqa: S608 - our own words only
+        years_months_and_days(days),
+    )
+
+
+async def select_percentiles(connection: Connection, days: Days) -> list[Row]:
+    """Return ``measure``, ``key``, how many there are (``n``), their ``median`` and ``p90``.
+
+    Minutes are rounded as in the counts. ``measure`` is ``lead``; ``waiting``, with the doctor as
+    the ``key``; or ``waiting of all``. The percentiles are by nearest rank: the smallest value that
+    at least that share of all does not exceed.
+    """
+    return await connection.fetch_all(
+        f"""
+        with merged as (
+            select '#' || id as key, '#' || merged_into as now from resource
+            where merged_into is not null
+        ),
+        counted as (
+            select measure, coalesce(now, key) as key, number, sum(n) as n
+            from ({MEASURES}) as tally left join merged using (key)
+            group by 1, 2, 3
+            having sum(n) > 0
+        ),
+        measured as (
+            select measure, key, number, n from counted where measure = 'lead' or key <> ''
+            union all
+            select 'waiting of all', '', number, sum(n) from counted where measure = 'waiting'
+            group by number
+        ),
+        ranked as (
+            select
+                measure, key, number,
+                cast(sum(n) over (partition by measure, key order by number) as bigint) as upto,
+                cast(sum(n) over (partition by measure, key) as bigint) as total
+            from measured
+        )
+        select
+            measure, key, total as n,
+            min(case when upto >= (total * 50 + 99) / 100 then number end) as median,
+            min(case when upto >= (total * 90 + 99) / 100 then number end) as p90
+        from ranked
+        group by measure, key, total
+        """,  # noqa: S608 - our own words only
+        years_months_and_days(days),
     )
 
 
@@ -115,129 +259,64 @@ async def select_booked_per_day(connection: Connection, days: Days) -> list[Row]
     """Return ``day`` and ``booked`` for each day that has any, in order."""
     return await connection.fetch_all(
         """
-        select day, count(*) as booked from recorded
-        where type = 'appointment.booked' and day between :first and :last
-        group by day order by day
+        select first as day, n as booked from tally
+        where span = 'day' and measure = 'event' and key = 'appointment.booked'
+            and first between :first and :last
+        order by first
         """,
-        _range(days),
+        {"first": days.first, "last": days.last},
     )
 
 
-# What an office or a doctor of a recorded event is now, and is called: one that was merged into
-# another is that other, and one that the registry does not know keeps the name that the event told.
-_NAMED = """
-    named as (
-        select one.id, coalesce(other.id, one.id) as is_now, coalesce(other.name, one.name) as name
-        from resource as one left join resource as other on other.id = one.merged_into
-    )
-"""
+async def select_uses(connection: Connection, days: Days) -> list[Row]:
+    """Return how offices and doctors are in use, by ``kind`` and ``place``, of a range.
 
-
-async def select_booked_per_office(connection: Connection, days: Days) -> list[Row]:
-    """Return ``office_number`` and ``booked`` for each office that has any, in order of names."""
+    ``booked``, ``appointments``, ``minutes``, ``overbooked_minutes``, ``minutes_in_hours``,
+    ``minutes_open`` and ``days``, all sums.
+    """
     return await connection.fetch_all(
         f"""
-        with {_NAMED}
-        select coalesce(named.name, office_number) as office_number, count(*) as booked
-        from recorded left join named on named.id = office_id
-        where type = 'appointment.booked' and day between :first and :last
-        group by named.is_now, coalesce(named.name, recorded.office_number) order by 1
-        """,  # noqa: S608 - our own words only
-        _range(days),
-    )
-
-
-async def select_booked_per_hour_of_week(connection: Connection, days: Days) -> list[Row]:
-    """Return ``hour_of_week`` and ``booked`` for each hour that has any, in order."""
-    return await connection.fetch_all(
-        """
-        select hour_of_week, count(*) as booked from recorded
-        where type = 'appointment.booked' and day between :first and :last
-        group by hour_of_week order by hour_of_week
-        """,
-        _range(days),
-    )
-
-
-async def select_lead_minutes(connection: Connection, days: Days) -> Row:
-    """Return the ``median`` and the 90th percentile ``p90`` of the lead time, null if nothing.
-
-    Both by nearest rank: the smallest value that at least that share of all does not exceed.
-    """
-    rows = await connection.fetch_all(
-        """
         select
-            min(case when rank >= (total * 50 + 99) / 100 then lead_minutes end) as median,
-            min(case when rank >= (total * 90 + 99) / 100 then lead_minutes end) as p90
-        from (
-            select
-                lead_minutes,
-                row_number() over (order by lead_minutes) as rank,
-                count(*) over () as total
-            from recorded
-            where type = 'appointment.booked' and day between :first and :last
-        ) as ranked
-        """,
-        _range(days),
-    )
-    return rows[0]
-
-
-# What is the latest that was told of its appointment, in whatever order it came.
-_LATEST = """
-    not exists (
-        select 1 from recorded later
-        where later.appointment_id = recorded.appointment_id and later.version > recorded.version
-    )
-"""
-
-
-async def select_standing(connection: Connection, days: Days) -> list[Row]:
-    """Return ``status`` and ``appointments``: how many stand how, by the latest event of each."""
-    return await connection.fetch_all(
-        f"""
-        select status, count(*) as appointments from recorded
-        where day between :first and :last and {_LATEST}
-        group by status
+            kind, place, cast(sum(booked) as bigint) as booked,
+            cast(sum(appointments) as bigint) as appointments,
+            cast(sum(minutes) as bigint) as minutes,
+            cast(sum(overbooked_minutes) as bigint) as overbooked_minutes,
+            cast(sum(minutes_in_hours) as bigint) as minutes_in_hours,
+            cast(sum(case when appointments > 0 then minutes_open end) as bigint) as minutes_open,
+            cast(sum(case when appointments > 0 then days end) as bigint) as days
+        from ({USES}) as in_use
+        group by kind, place
         """,  # noqa: S608 - our own words only
-        _range(days),
+        months_and_days(days),
     )
 
 
-async def select_occupied_per_office(connection: Connection, days: Days) -> list[Row]:
-    """Return ``office_number``, ``minutes`` and ``days``: how long on how many days it is in use.
-
-    By the latest event of each appointment, without those that were cancelled or not kept.
-    """
-    return await connection.fetch_all(
-        f"""
-        with {_NAMED}
-        select coalesce(named.name, office_number) as office_number,
-            sum(duration_minutes) as minutes, count(distinct day) as days
-        from recorded left join named on named.id = office_id
-        where day between :first and :last and status not in ('cancelled', 'no_show')
-            and {_LATEST}
-        group by named.is_now, coalesce(named.name, recorded.office_number) order by 1
-        """,  # noqa: S608 - our own words only
-        _range(days),
-    )
+SELECT_USED_DAYS = Sql(
+    sqlite="""
+        select first as day, kind, place, minutes_open from in_use
+        where span = 'day' and first between :first and :last and appointments > 0
+            and place in (select value from json_each(:places))
+    """,
+    postgresql="""
+        select first as day, kind, place, minutes_open from in_use
+        where span = 'day' and first between :first and :last and appointments > 0
+            and place in (select json_array_elements_text(cast(:places as json)))
+    """,
+)
 
 
-async def select_occupied_per_doctor(connection: Connection, days: Days) -> list[Row]:
-    """Return ``doctor_name``, ``minutes`` and ``days``, as ``select_occupied_per_office`` does."""
-    return await connection.fetch_all(
-        f"""
-        with {_NAMED}
-        select coalesce(named.name, doctor_name) as doctor_name,
-            sum(duration_minutes) as minutes, count(distinct day) as days
-        from recorded left join named on named.id = doctor_id
-        where day between :first and :last and status not in ('cancelled', 'no_show')
-            and doctor_name is not null and {_LATEST}
-        group by named.is_now, coalesce(named.name, recorded.doctor_name) order by 1
-        """,  # noqa: S608 - our own words only
-        _range(days),
-    )
+async def select_used_days(connection: Connection, days: Days, places: Iterable[str]) -> list[Row]:
+    """Return ``day``, ``kind``, ``place`` and ``minutes_open`` of days that these are in use."""
+    values = {"first": days.first, "last": days.last, "places": list(places)}
+    return await connection.fetch_all(SELECT_USED_DAYS, values)
 
 
-def _range(days: Days) -> Mapping[str, object]:
-    return {"first": days.first, "last": days.last}
+async def select_names(connection: Connection) -> list[Row]:
+    """Return ``id``, ``name`` and ``merged_into`` of all offices and doctors."""
+    return await connection.fetch_all("select id, name, merged_into from resource")
+
+
+async def select_merged(database: Database) -> dict[int, int]:
+    """Return into whom each office or doctor was merged that was, by id."""
+    rows = await database.look("select id, merged_into from resource where merged_into is not null")
+    return {row["id"]: row["merged_into"] for row in rows}

@@ -17,9 +17,10 @@ class Recorded:
 
     ``version`` counts an appointment's events: the one with the highest says how it stands now.
     ``day`` and ``hour_of_week`` (0 is Monday from 00:00, 167 Sunday from 23:00) are those of the
-    appointment on the clinic's clocks; ``lead_minutes`` is how long before the appointment the
-    event happened, and negative for what was entered afterwards. Events from before there was a
-    registry have no ``office_id`` and no ``doctor_id``; these are found by the keys of their names.
+    appointment on the clinic's clocks, and ``begins_minute`` is its minute of the day;
+    ``lead_minutes`` is how long before the appointment the event happened, and negative for what
+    was entered afterwards. Events from before there was a registry have no ``office_id`` and no
+    ``doctor_id``; these are found by the keys of their names.
     """
 
     event_id: str
@@ -38,6 +39,8 @@ class Recorded:
     duration_minutes: int
     lead_minutes: int
     occurred_at: datetime.datetime
+    begins_minute: int
+    override: bool
 
 
 def recorded(event: Event) -> Recorded:
@@ -74,4 +77,6 @@ def recorded(event: Event) -> Recorded:
         duration_minutes=facts.duration_minutes,
         lead_minutes=lead_minutes,
         occurred_at=occurred_at,
+        begins_minute=facts.date_time.hour * 60 + facts.date_time.minute,
+        override=facts.override,
     )

@@ -39,7 +39,7 @@ PROOF_SECONDS = 1.0
 # How long a transaction waits for its turn among those of this process.
 TURN_SECONDS = 10.0
 # How long a statement may take: on a disk that hangs it has no end of its own. The longest that the
-# clinic has, its analytics over 1,000,000 events, takes half of this.
+# clinic has take some seconds: comparing the counts of analytics with 1,000,000 events.
 STATEMENT_SECONDS = 30.0
 # The most reads at a time, each in a thread: more would wait for the interpreter, and keep writers
 # from it. Their connections are kept open, for opening one takes 1.3 ms (docs/libraries.md).

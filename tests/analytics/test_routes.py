@@ -23,6 +23,14 @@ def test_what_is_booked_and_what_becomes_of_it_is_counted(clinic: ClinicProcess)
         return found
 
     until(lambda: totals()["cancelled"] == 1 and sum(totals().values()) == 8)
+    in_use = {
+        "minutes": 15,
+        "days": 1,
+        "utilisation": 0.0208,
+        "minutes_open": 720,
+        "minutes_in_hours": 15,
+        "overbooked_minutes": 0,
+    }
     for path in ("/analytics", "/analytics/"):
         answer = clinic.http.get(path, params=days).json()
         assert answer["lead_time_minutes"]["median"] > 0
@@ -65,12 +73,12 @@ def test_what_is_booked_and_what_becomes_of_it_is_counted(clinic: ClinicProcess)
             },
             "no_show_rate": 0.5,
             "cancellation_rate": 0.3333,
-            "utilisation_per_office": [
-                {"office_number": "31", "minutes": 15, "days": 1, "utilisation": 0.0208}
+            "waiting_time_minutes": {"median": 0, "p90": 0},
+            "waiting_time_per_doctor": [
+                {"doctor_name": "Доктор 31", "appointments": 1, "median": 0, "p90": 0}
             ],
-            "utilisation_per_doctor": [
-                {"doctor_name": "Доктор 31", "minutes": 15, "days": 1, "utilisation": 0.0208}
-            ],
+            "utilisation_per_office": [{"office_number": "31", **in_use}],
+            "utilisation_per_doctor": [{"doctor_name": "Доктор 31", **in_use}],
         }
 
 

@@ -21,14 +21,14 @@ from yoyo.backends import DatabaseBackend
 
 from clinic.appointments.availability import TimeTaken
 from clinic.database import BadDatabaseURL, CannotMigrate, Dialect, migrate, open_database
-from clinic.database.migration import BEFORE, MIGRATIONS, STEPS
+from clinic.database.migration import BEFORE, MIGRATIONS, STEPS, ids_in
 from clinic.registry import takeover
 from tests.appointments.desks import booking, desk_on, writing
 from tests.servers import Postgres
 
 ROOT = Path(__file__).parents[2]
 # The schema, and what was added to it since.
-NAMES = sorted(path.stem for path in MIGRATIONS.glob("sqlite/*.sql") if "rollback" not in path.name)
+NAMES = sorted(ids_in(MIGRATIONS / Dialect.SQLITE))
 ADDED = NAMES[1:]
 
 

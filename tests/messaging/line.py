@@ -10,14 +10,13 @@ import anyio
 
 from clinic.analytics.queries import Days
 from clinic.analytics.recording import recognise, record
-from clinic.analytics.report import report
 from clinic.database import Database
 from clinic.messaging.broker import Broker
 from clinic.messaging.consumer import Consumer, Handle
 from clinic.messaging.outbox import Outbox
 from clinic.messaging.relay import Relay
 from clinic.supervisor import Patience, Service, Supervisor
-from tests.analytics.test_report import booked
+from tests.analytics.test_report import booked, report
 from tests.timing import PATIENCE_SECONDS
 
 
@@ -37,7 +36,7 @@ class Line:
         self.told += count
 
     async def recorded(self) -> int:
-        totals = (await report(self.database, Days(), 720))["totals"]
+        totals = (await report(self.database, Days()))["totals"]
         assert isinstance(totals, dict)
         return int(totals["booked"])
 

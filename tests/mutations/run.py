@@ -49,6 +49,8 @@ CORE = {
     ),
     "clinic/analytics/recorded.py": ("tests/analytics", "tests/messaging/test_consumer.py"),
     "clinic/analytics/recording.py": ("tests/analytics", "tests/messaging/test_consumer.py"),
+    "clinic/analytics/counts.py": ("tests/analytics",),
+    "clinic/analytics/hours.py": ("tests/analytics",),
     "clinic/registry/memory.py": ("tests/registry", f"{BOOK}/test_booking.py"),
     "migrations/sqlite/0002.clinic.sql": (
         *(f"{BOOK}/test_schema.py", f"{BOOK}/test_booking.py", f"{BOOK}/test_lives.py"),

@@ -59,7 +59,7 @@ def ask(clinic: ClinicProcess, path: str) -> socket.socket:
 @pytest.mark.parametrize(
     ("table", "paths"),
     [
-        ("recorded", ["/analytics", "/analytics?from=2027-01-01"]),
+        ("tally", ["/analytics", "/analytics?from=2027-01-01"]),
         ("appointment", ["/appointment", "/appointment?status=booked"]),
         ("clinic", ["/appointment.ics?office_number=1"]),
     ],
@@ -85,7 +85,7 @@ def test_a_crowd_has_one_place_and_those_beyond_are_asked_to_come_again(
     busy: ClinicProcess, other: psycopg.Connection, waiting: Callable[[], int]
 ) -> None:
     with contextlib.ExitStack() as crowd, other.transaction():
-        other.execute("lock table recorded in access exclusive mode")
+        other.execute("lock table tally in access exclusive mode")
         for day in range(1, MOST_WAITING + 10):
             path = f"/analytics?from={2000 + day}-01-01"
             client = crowd.enter_context(contextlib.closing(ask(busy, path)))

@@ -249,7 +249,10 @@ def test_commits_that_hang_are_503_and_sending_again_is_safe(
 
 
 @pytest.mark.parametrize("dialect", Dialect)
-@pytest.mark.parametrize("table", ["appointment", "event", "outbox", "recorded", "idempotency_key"])
+@pytest.mark.parametrize(
+    "table",
+    ["appointment", "event", "outbox", "recorded", "standing", "tally", "idempotency_key"],
+)
 def test_a_table_that_is_taken_away_and_given_back_costs_no_event(
     tmp_path: Path, server: Postgres, url: str, dialect: Dialect, table: str
 ) -> None:
@@ -282,7 +285,8 @@ def test_a_table_that_is_taken_away_and_given_back_costs_no_event(
         ]
         found = {answer.status_code for answer in answers}
         assert found <= {200, 201, 503}, [answer.text for answer in answers]
-        assert 503 in found
+        # Of these two only the consumer needs the one, and whoever counts the other.
+        assert 503 in found or table in {"recorded", "standing"}
         time.sleep(1)
         alter(*legacy, f"alter table lost rename to {table}")
         until(lambda: clinic.book(1).status_code in (200, 201))

@@ -1,0 +1,11 @@
+drop view if exists event_standing;
+drop view if exists told_event;
+drop table if exists counted_hours;
+drop table if exists open_span;
+drop table if exists in_use;
+drop table if exists tally;
+drop table if exists standing;
+drop table if exists uncounted;
+alter table recorded drop column if exists begins_minute;
+alter table recorded drop column if exists override;
+create index if not exists recorded_day on recorded (day, type);
