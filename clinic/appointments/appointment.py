@@ -197,9 +197,9 @@ class Stale(Refusal):
     slug = "stale"
     title = "Changed in the meantime"
     explanation = (
-        "The appointment is not in the version that If-Match names, or is in one that If-None-Match "
-        "names: mostly, somebody has changed it since it was read. Read it again, and then change "
-        "it if that is still what you want."
+        "The appointment is not in the version that If-Match names, or is in one that "
+        "If-None-Match names: mostly, somebody has changed it since it was read. Read it again, "
+        "and then change it if that is still what you want."
     )
     detail = (
         "The appointment is not in a version that the request is for (If-Match, If-None-Match): "

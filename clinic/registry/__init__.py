@@ -3,6 +3,10 @@
 ========================  ========================================================================
 ``registry.py``           the face: all that can be done with offices and doctors
 ``schedule.py``           ... and with hours, closures and openings
+``importing.py``          ... and closures from files: what that would do, then all of it or nothing
+``closure_file.py``       what a file of closures says, and what is wrong with it
+``calendar_file.py``      ... an iCalendar file, as public holidays are published
+``table_file.py``         ... a table, as people make it
 ``types.py``              ... and with appointment types
 ``records.py``            offices, doctors, types: what they are, and why one cannot be had
 ``names.py``              what a name may be, and the keys by which names are looked up
