@@ -113,7 +113,10 @@ async def _bring_in(parsed: argparse.Namespace, data: bytes, parts: Parts) -> in
         return 2
     names = await parts.scheduling.names()
     if not parsed.json:
-        _say_plan(plan, names, str(parsed.file), contents.window.ends - DAY)
+        _say_plan(plan, names, str(parsed.file))
+        if contents.recurs:
+            until = contents.window.ends - DAY
+            say(f"Days that recur each year are read until {until:%Y-%m-%d}; import it again then.")
     ids: dict[str, int] = {}
     wanted = plan.changes_anything and not plan.wrong and not parsed.dry_run
     done = wanted and (parsed.yes or confirmed("Do all of this?"))
@@ -130,7 +133,7 @@ async def _bring_in(parsed: argparse.Namespace, data: bytes, parts: Parts) -> in
     return int(bool(plan.wrong) or (wanted and not done))
 
 
-def _say_plan(plan: Plan, names: Mapping[int, str], file: str, until: datetime.datetime) -> None:
+def _say_plan(plan: Plan, names: Mapping[int, str], file: str) -> None:
     rows = [
         (what, *_span(one), whose(one, names), one.reason, planned.standing_count or None)
         for what, those in (("new", plan.new), ("changed", plan.changed), ("gone", plan.gone))
@@ -141,14 +144,14 @@ def _say_plan(plan: Plan, names: Mapping[int, str], file: str, until: datetime.d
         header = ("", "FROM", "TO", "WHOSE", "REASON", "APPOINTMENTS")
         say(table(header, rows, {"APPOINTMENTS"}))
     parts = [
-        f"{counted(len(those), 'closure')} {what}"
+        f"{len(those)} {what}"
         for what, those in (("new", plan.new), ("changed", plan.changed), ("gone", plan.gone))
         if those
     ]
     parts.append(f"{plan.known} known already")
     if plan.cancelled:
         parts.append(f"{counted(plan.cancelled, 'event')} called off")
-    say(f"{file}: {', '.join(parts)}. Days that recur are read until {until:%Y-%m-%d}.")
+    say(f"{file}: {', '.join(parts)}.")
     if plan.standing:
         say("These appointments stand in them. They stay until somebody moves or cancels them:")
         say(standing_table(plan.standing))

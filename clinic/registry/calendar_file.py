@@ -98,6 +98,7 @@ def read_calendar(data: bytes, zone: zoneinfo.ZoneInfo, today: datetime.date) ->
             detail = f"is one too many that recurs: divide the file, at {MOST_RULES} of them"
             found.wrong.append(Wrong(recurring[MOST_RULES].line, detail))
             return found
+        found.recurs = bool(recurring)
         for those in _by_uid(whole).values():
             if len(found.entries) <= MOST_CLOSURES:
                 _read_those(those, zone, found)

@@ -61,7 +61,7 @@ class Contents:
 
     Of each of ``uids`` the ``entries`` are all that begin within ``window``: another one that was
     imported from an earlier version of the file is gone. ``cancelled`` are events that are called
-    off.
+    off; ``recurs`` says that some recur, of which only those within the window are there.
     """
 
     window: Span
@@ -69,6 +69,7 @@ class Contents:
     wrong: list[Wrong] = field(default_factory=list)
     uids: set[str] = field(default_factory=set)
     cancelled: int = 0
+    recurs: bool = False
 
 
 class WrongLine(Exception):
