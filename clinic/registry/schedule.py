@@ -22,7 +22,7 @@ from clinic.registry.queries import (
 )
 from clinic.registry.records import NoSuchRecord
 from clinic.registry.timetable import Exceptional, Week
-from clinic.web.refusals import Refusal
+from clinic.web.refusals import Refusal, WrongFields
 
 # So many of the appointments that stand in a closure are named with it; the others are on the pages
 # that follow.
@@ -127,6 +127,7 @@ class Schedule:
 
         Raises:
             NoSuchRecord: there are none with this id.
+            WrongFields: they would end before they begin.
             HoursOverlap: others of the same place hold on some of these days.
         """
 
@@ -135,6 +136,10 @@ class Schedule:
             if not found:
                 raise NoSuchRecord
             changed = replace(found[0], valid_until=valid_until)
+            begins = changed.valid_from
+            if begins is not None and valid_until is not None and valid_until < begins:
+                detail = f"must be {begins}, on which they begin, or later; or take them back"
+                raise WrongFields([{"pointer": "#/valid_until", "detail": detail}])
             await self._check(connection, changed)
             await update_week(connection, changed)
             return changed
