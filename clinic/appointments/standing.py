@@ -139,17 +139,19 @@ def _where(
     return f"{whose_words} and status in ({named}) and {WITHIN}", values
 
 
+# In the order of ``select_standing``, so that no two who lock them deadlock.
 SELECT_FOR_CHANGE = Sql(
     sqlite=SELECT  # noqa: S608 - our own words
     + """
-        where appointment.id in (select value from json_each(:ids)) order by appointment.id
+        where appointment.id in (select value from json_each(:ids))
+        order by date_time, appointment.id
     """,
     postgresql=SELECT  # noqa: S608
     + """
         where appointment.id in (
             select cast(value as bigint) from json_array_elements_text(cast(:ids as json))
         )
-        order by appointment.id for update of appointment
+        order by date_time, appointment.id for update of appointment
     """,
 )
 UPDATE_CANCELLED = Sql(
@@ -182,19 +184,21 @@ class Cancelling:
         """
         done = Cancellation()
 
-        async def piece() -> list[int]:
+        async def piece() -> tuple[list[int], bool]:
             async with self.database.transaction() as connection:
                 closure = await _closure(connection, closure_id)
                 found = await select_standing(
                     connection, closure, PIECE, statuses=CANCELLABLE, for_change=True
                 )
                 await self._cancel(connection, found, reason)
-                return [one.id for one in found]
+                # Those that somebody else has cancelled while this waited are missing, too.
+                more = len(found) == PIECE or await count_standing(connection, closure, CANCELLABLE)
+                return [one.id for one in found], bool(more)
 
         for _ in range(MOST_CANCELLED // PIECE):
-            cancelled = await self._one(piece, done)
+            cancelled, more = await self._one(piece, done)
             done.cancelled += cancelled
-            if len(cancelled) < PIECE:
+            if not more:
                 break
         return await self._counted(closure_id, done, others=True)
 

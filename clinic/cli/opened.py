@@ -40,6 +40,8 @@ def with_parts(command: Callable[[Parts], Awaitable[int]]) -> int:
         complain(f"{error}. It may have been done: look, and do it again if it was not.")
     except DatabaseUnavailable as error:
         complain(f"{error}. Nothing was done: try again.")
+    except KeyboardInterrupt:
+        complain("interrupted. What it was doing may have been done: look before you go on.")
     return 1
 
 

@@ -1,6 +1,7 @@
 """What commands print: tables for people, JSON for programs, and questions."""
 
 import os
+import signal
 import sys
 import unicodedata
 from collections.abc import Collection, Sequence
@@ -37,11 +38,19 @@ def say_json(value: object) -> None:
 def confirmed(question: str) -> bool:
     """Ask on standard error, and tell whether the answer was yes.
 
-    At the end of the input it was not.
+    At the end of the input, or after Ctrl-C, it was not.
     """
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    # asyncio would take the first Ctrl-C for itself, and go on waiting for an answer.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        return False
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def can_ask() -> bool:

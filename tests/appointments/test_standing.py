@@ -3,6 +3,7 @@
 import datetime
 import re
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ from clinic.appointments.changing import Change
 from clinic.appointments.desk import Desk
 from clinic.appointments.registry_book import RegistryBook
 from clinic.appointments.standing import MOST_CANCELLED, PIECE
-from clinic.database import Database
+from clinic.database import Database, DatabaseUnavailable, OutcomeUnknown
 from clinic.registry.memory import Memory
 from clinic.registry.records import NoSuchRecord
 from clinic.registry.schedule import FIRST_PAGE, Schedule
@@ -234,6 +235,41 @@ async def test_thousands_are_cancelled_a_piece_at_a_time_each_with_its_event(
     assert count <= MOST_CANCELLED
     with pytest.raises(NoSuchRecord):
         await desk.cancel_standing(10**9, REASON)
+
+
+@pytest.mark.anyio
+async def test_an_outage_in_the_middle_tells_that_some_may_be_cancelled(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, memory = desk_on(database), Memory(database)
+    schedule = Schedule(database, memory, RegistryBook(desk._outbox, ZONE))
+    async with writing(desk):
+        sent = [booking(office_number=f"o{number}") for number in range(PIECE + 3)]
+        await outcomes(*map(desk.book, sent))
+    closure = the_day(Place())
+    closure = replace(closure, begins=datetime.datetime(2027, 1, 1))
+    made = await schedule.close(closure)
+    whole, begun = database.transaction, 0
+
+    def transaction() -> Any:
+        nonlocal begun
+        begun += 1
+        if begun in failing:
+            raise DatabaseUnavailable("away")
+        return whole()
+
+    monkeypatch.setattr(database, "transaction", transaction)
+    failing = {1}
+    with pytest.raises(DatabaseUnavailable) as nothing:
+        await desk.cancel_standing(made.closure.id, REASON)
+    assert not isinstance(nothing.value, OutcomeUnknown)
+    assert (await desk.count_standing(made.closure.id)) == PIECE + 3
+    begun, failing = 0, {2}
+    with pytest.raises(OutcomeUnknown):
+        await desk.cancel_standing(made.closure.id, REASON)
+    done = await desk.cancel_standing(made.closure.id, REASON)
+    assert (len(done.cancelled), done.left) == (3, 0)
+    assert len(await told(database)) == 2 * (PIECE + 3)
 
 
 @pytest.mark.anyio

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ END:VEVENT
 END:VCALENDAR
 """
 DAY = "2047-12-25"
+QUESTION = "Do all of this? [y/N] "
 
 
 class Administrator:
@@ -178,7 +180,7 @@ def test_a_database_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_somebody_is_asked_on_a_terminal(tmp_path: Path) -> None:
     """The real process, on a terminal of its own."""
     (tmp_path / "holidays.ics").write_text(HOLIDAYS)
-    for answer, status in (("n", 1), ("y", 0)):
+    for answer, status in (("n\n", 1), ("Ctrl-C", 1), ("\x04", 1), ("y\n", 0)):
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
             [sys.executable, ROOT / "clinic.py", "closures", "import", "holidays.ics"],
@@ -190,8 +192,13 @@ def test_somebody_is_asked_on_a_terminal(tmp_path: Path) -> None:
             text=True,
         )
         os.close(theirs)
-        os.write(ours, f"{answer}\n".encode())
+        assert process.stderr
+        assert process.stderr.read(len(QUESTION)) == QUESTION
+        if answer == "Ctrl-C":
+            process.send_signal(signal.SIGINT)
+        else:
+            os.write(ours, answer.encode())
         out, err = process.communicate(timeout=PATIENCE_SECONDS)
         os.close(ours)
-        assert (process.returncode, err) == (status, "Do all of this? [y/N] ")
-        assert out.endswith("Imported.\n") is (answer == "y")
+        assert (process.returncode, err.strip()) == (status, "")
+        assert out.endswith("Imported.\n") is (answer == "y\n")
