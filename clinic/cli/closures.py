@@ -148,10 +148,11 @@ def _say_plan(plan: Plan, names: Mapping[int, str], file: str) -> None:
         for what, those in (("new", plan.new), ("changed", plan.changed), ("gone", plan.gone))
         if those
     ]
-    parts.append(f"{plan.known} known already")
+    if plan.known or rows:
+        parts.append(f"{plan.known} known already")
     if plan.cancelled:
         parts.append(f"{counted(plan.cancelled, 'event')} called off")
-    say(f"{file}: {', '.join(parts)}.")
+    say(f"{file}: {', '.join(parts) or 'no closures'}.")
     if plan.standing:
         say("These appointments stand in them. They stay until somebody moves or cancels them:")
         say(standing_table(plan.standing))

@@ -37,7 +37,7 @@ KIND = "ics"
 PROPERTY = re.compile(r"([A-Za-z0-9-]+)([;:])")
 # What is read of an event. The rest may be as wrong as it likes.
 READ = (
-    *("DTSTART", "DTEND", "DURATION", "RRULE", "EXDATE", "RECURRENCE-ID"),
+    *("DTSTART", "DTEND", "DURATION", "RRULE", "EXDATE", "RDATE", "RECURRENCE-ID"),
     *("SUMMARY", "UID", "STATUS", "SEQUENCE"),
 )
 # To expand a rule that never comes true takes a third of a second.
@@ -227,8 +227,10 @@ def _parse(event: _Event) -> None:
     for name, _ in event.read.errors:
         raise event.wrong(str(name), f"{name} cannot be read: correct it")
     for name in READ:
-        if name != "EXDATE" and isinstance(event.read.get(name), list):
+        if name not in ("EXDATE", "RDATE") and isinstance(event.read.get(name), list):
             raise event.wrong(name, f"{name} stands in this event twice: leave one of them")
+    if "RDATE" in event.read:
+        raise event.wrong("RDATE", "RDATE is not read: give each day an event of its own")
     if len(_text(event, "UID")) > LONGEST_UID:
         raise event.wrong("UID", f"UID has more than {LONGEST_UID} characters: take a shorter one")
 

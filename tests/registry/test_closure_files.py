@@ -256,6 +256,8 @@ def test_an_all_day_closure_may_begin_at_a_midnight_that_the_clocks_skip() -> No
         ("DTSTART;VALUE=DATE:20271225|DTSTART:20271226", 7, "stands in this event twice"),
         ("DTSTART;VALUE=DATE:20271225|and so on", 8, "is no property"),
         ("DTSTART;VALUE=DATE:18991225", 7, "must be in the years 1900 to 2199"),
+        ("DTSTART:20271225|RDATE:20271226", 8, "RDATE is not read"),
+        ("DTSTART:20271225|RDATE:20271226|RDATE:20271227", 8, "RDATE is not read"),
         ("X-A:1", 4, "has no DTSTART"),
     ],
 )
