@@ -1,9 +1,10 @@
 """What stands in a closure: the appointments to move or cancel; and to cancel them together."""
 
+import contextlib
 import dataclasses
 import datetime
 import zoneinfo
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -195,12 +196,13 @@ class Cancelling:
                 more = len(found) == PIECE or await count_standing(connection, closure, CANCELLABLE)
                 return [one.id for one in found], bool(more)
 
-        for _ in range(MOST_CANCELLED // PIECE):
-            cancelled, more = await self._one(piece, done)
-            done.cancelled += cancelled
-            if not more:
-                break
-        return await self._counted(closure_id, done, others=True)
+        with _until_it_is_gone(done):
+            more = True
+            while more and len(done.cancelled) < MOST_CANCELLED:
+                cancelled, more = await self._one(piece, done)
+                done.cancelled += cancelled
+            await self._count(closure_id, done, others=True)
+        return done
 
     async def some(self, closure_id: int, reason: str, versions: Mapping[int, int]) -> Cancellation:
         """Cancel those of some appointments that stand in a closure, each in the version given.
@@ -212,14 +214,16 @@ class Cancelling:
         """
         done = Cancellation()
         ids = sorted(versions)
-        for first in range(0, len(ids), PIECE):
-            those = {number: versions[number] for number in ids[first : first + PIECE]}
-            piece = partial(self._piece, closure_id, reason, those)
-            found = await self._one(piece, done)
-            done.cancelled += found.cancelled
-            done.cancelled_before += found.cancelled_before
-            done.not_cancelled += found.not_cancelled
-        return await self._counted(closure_id, done, others=False)
+        with _until_it_is_gone(done):
+            for first in range(0, len(ids), PIECE):
+                those = {number: versions[number] for number in ids[first : first + PIECE]}
+                piece = partial(self._piece, closure_id, reason, those)
+                found = await self._one(piece, done)
+                done.cancelled += found.cancelled
+                done.cancelled_before += found.cancelled_before
+                done.not_cancelled += found.not_cancelled
+            await self._count(closure_id, done, others=False)
+        return done
 
     async def _piece(
         self, closure_id: int, reason: str, versions: Mapping[int, int]
@@ -254,6 +258,7 @@ class Cancelling:
 
         Raises:
             OutcomeUnknown: it was not done, but those before were.
+            DatabaseUnavailable: the database cannot do it now, and there were none before.
         """
         try:
             return await again_if_lost(piece)
@@ -262,26 +267,34 @@ class Cancelling:
                 raise
             raise OutcomeUnknown(str(error)) from error
 
-    async def _counted(self, closure_id: int, done: Cancellation, *, others: bool) -> Cancellation:
-        """Say how many are left, and with ``others`` which of them cannot be cancelled, and why."""
+    async def _count(self, closure_id: int, done: Cancellation, *, others: bool) -> None:
+        """Note how many are left, and with ``others`` which cannot be cancelled, and why."""
 
-        async def count() -> Cancellation:
+        async def count() -> None:
             async with self.database.snapshot() as connection:
                 closure = await _closure(connection, closure_id)
-                left = await count_standing(connection, closure, CANCELLABLE)
+                done.left = await count_standing(connection, closure, CANCELLABLE)
                 if others:
                     under_way = await select_standing(
                         connection, closure, FIRST_PAGE, statuses=UNDER_WAY
                     )
                     done.not_cancelled = [_illegal(one) for one in under_way]
-                return dataclasses.replace(done, left=left)
 
-        try:
-            return await self._one(count, done)
-        except NoSuchRecord:
-            if not done.cancelled:
-                raise
-            return done  # somebody has taken the closure back, so nothing stands in it
+        await self._one(count, done)
+
+
+@contextlib.contextmanager
+def _until_it_is_gone(done: Cancellation) -> Iterator[None]:
+    """End early if somebody takes the closure back meanwhile: nothing stands in it any more.
+
+    Raises:
+        NoSuchRecord: it was not there from the beginning.
+    """
+    try:
+        yield
+    except NoSuchRecord:
+        if not done.cancelled:
+            raise
 
 
 async def _closure(connection: Connection, closure_id: int) -> Exceptional:

@@ -14,16 +14,15 @@ from pydantic_core import from_json, to_json
 from clinic.database import Connection, Database
 from clinic.registry.calendar_file import KIND as CALENDAR
 from clinic.registry.calendar_file import is_calendar, read_calendar
-from clinic.registry.closure_file import Contents, Entry, Origin, Wrong
-from clinic.registry.memory import Memory
-from clinic.registry.queries import (
+from clinic.registry.closure_file import MOST_WRONG, Contents, Entry, Origin, Wrong
+from clinic.registry.imported import (
     delete_imported,
-    hold_version,
     insert_imported,
-    select_exceptional,
     select_imported,
     update_imported,
 )
+from clinic.registry.memory import Memory
+from clinic.registry.queries import hold_version, select_exceptional
 from clinic.registry.records import Kind, NotRegistered, RegistryChanged
 from clinic.registry.schedule import FIRST_PAGE, Book, Standing, page_of
 from clinic.registry.table_file import read_table
@@ -95,6 +94,8 @@ class Importing:
         lines: dict[str, int] = {}
         wrong = list(contents.wrong)
         for entry in contents.entries:
+            if len(wrong) >= MOST_WRONG:
+                break  # to look for the nearest names of each takes too long
             try:
                 one = await self._closure(entry, own)
             except NotRegistered as error:

@@ -12,7 +12,7 @@ import pytest
 from clinic.appointments.changing import Change
 from clinic.appointments.desk import Desk
 from clinic.appointments.registry_book import RegistryBook
-from clinic.appointments.standing import MOST_CANCELLED, PIECE
+from clinic.appointments.standing import MOST_CANCELLED, PIECE, Cancelling
 from clinic.database import Database, DatabaseUnavailable, OutcomeUnknown
 from clinic.registry.memory import Memory
 from clinic.registry.records import NoSuchRecord
@@ -270,6 +270,30 @@ async def test_an_outage_in_the_middle_tells_that_some_may_be_cancelled(
     done = await desk.cancel_standing(made.closure.id, REASON)
     assert (len(done.cancelled), done.left) == (3, 0)
     assert len(await told(database)) == 2 * (PIECE + 3)
+
+
+@pytest.mark.anyio
+async def test_a_closure_that_is_taken_back_meanwhile_ends_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, memory = desk_on(database), Memory(database)
+    schedule = Schedule(database, memory, RegistryBook(desk._outbox, ZONE))
+    async with writing(desk):
+        sent = [booking(office_number=f"o{number}") for number in range(PIECE + 3)]
+        await outcomes(*map(desk.book, sent))
+    closure = replace(the_day(Place()), begins=datetime.datetime(2027, 1, 1))
+    made = await schedule.close(closure)
+    cancel_piece = Cancelling._cancel
+
+    async def then_take_it_back(*arguments: Any) -> None:
+        await cancel_piece(*arguments)
+        connection = arguments[1]
+        await connection.execute("delete from exceptional_hours")
+
+    monkeypatch.setattr(Cancelling, "_cancel", then_take_it_back)
+    done = await desk.cancel_standing(made.closure.id, REASON)
+    assert (len(done.cancelled), done.left) == (PIECE, 0)
+    assert len(await told(database)) == PIECE + 3 + PIECE
 
 
 @pytest.mark.anyio

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clinic.registry.calendar_file import MOST_RULES
 from clinic.registry.closure_file import MOST_CLOSURES, MOST_WRONG, Contents
 from clinic.registry.importing import read_closures
+from clinic.registry.recurrence import MOST_RULES
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 TODAY = datetime.date(2027, 6, 1)

@@ -9,6 +9,7 @@ import pytest
 from clinic.appointments.availability import ClosedThen
 from clinic.appointments.registry_book import RegistryBook
 from clinic.database import Database
+from clinic.registry.closure_file import MOST_WRONG
 from clinic.registry.importing import Importing, Plan, read_closures
 from clinic.registry.records import NotRegistered, RegistryChanged
 from clinic.registry.registry import Registry, ResourceChange
@@ -188,6 +189,12 @@ async def test_a_wrong_line_keeps_everything_from_being_imported(clinic: Clinic)
         (6, "there is no office of this name: register it, or correct it"),
         (8, "is line 7 again: leave one of the two"),
     ]
+
+
+async def test_a_file_of_unknown_names_is_soon_refused(clinic: Clinic) -> None:
+    rows = "".join(f"2027-12-24,2027-12-24,x,office {number}\n" for number in range(500))
+    plan = await clinic.plan("from,to,reason,office\n" + rows)
+    assert len(plan.wrong) == MOST_WRONG
 
 
 async def test_the_appointments_in_new_closures_are_named(clinic: Clinic) -> None:
