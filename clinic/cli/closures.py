@@ -152,12 +152,13 @@ def _say_plan(plan: Plan, names: Mapping[int, str], file: str) -> None:
         parts.append(f"{plan.known} known already")
     if plan.cancelled:
         parts.append(f"{counted(plan.cancelled, 'event')} called off")
-    say(f"{file}: {', '.join(parts) or 'no closures'}.")
+    if parts or not plan.wrong:
+        say(f"{file}: {', '.join(parts) or 'no closures'}.")
     if plan.standing:
         say("These appointments stand in them. They stay until somebody moves or cancels them:")
         say(standing_table(plan.standing))
     if plan.wrong:
-        say("These lines are wrong, so nothing is imported. Correct them, and import it again:")
+        say(f"Lines of {file} are wrong, so nothing is imported. Correct them, and try again:")
         say(table(("LINE", "WHAT"), [(one.line, one.detail) for one in plan.wrong], {"LINE"}))
 
 

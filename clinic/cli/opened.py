@@ -7,7 +7,14 @@ import anyio
 
 from clinic import parts
 from clinic.cli.output import complain
-from clinic.database import DatabaseUnavailable, OutcomeUnknown, migrate, open_database
+from clinic.database import (
+    DatabaseUnavailable,
+    OutcomeUnknown,
+    migrate,
+    open_database,
+    read_database_url,
+)
+from clinic.database.opening import SQLiteFile
 from clinic.logs import set_up_logging
 from clinic.parts import Parts
 from clinic.settings import Settings, read_settings
@@ -21,11 +28,19 @@ def with_parts(command: Callable[[Parts], Awaitable[int]]) -> int:
     """Run a command with the parts of the clinic, and return its exit status.
 
     The database is brought up to date first, as by every start. Events that the command writes are
-    published by a clinic that runs, or by the next one that starts.
+    published by a clinic that runs, or by the next one that starts. In a folder without a database
+    file it does nothing: that is more likely the wrong folder than a new clinic.
     """
     settings = read_settings({})
     parts.check(settings)
     set_up_logging(LOG_LEVEL)
+    place = read_database_url(settings.database_url)
+    if isinstance(place, SQLiteFile) and not place.path.exists():
+        complain(
+            f"there is no {place.path} here: go to the folder of the clinic, or name its database "
+            "in DATABASE_URL; a new clinic has one once it has started, or after `migrate`"
+        )
+        return 2
     migrate(settings.database_url)
 
     async def run() -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from clinic.cli import main
-from clinic.database import Dialect
+from clinic.database import Dialect, migrate
 from clinic.registry.closure_file import LARGEST_FILE
 from tests.process.clinic import ROOT, ClinicProcess, running, until
 from tests.process.environment import clean_environment
@@ -69,10 +69,9 @@ class Administrator:
 
 @pytest.fixture(params=list(Dialect))
 def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
-    if request.param is Dialect.SQLITE:
-        return {}
     make: Callable[[Dialect], str] = request.getfixturevalue("make_database")
-    return {"DATABASE_URL": make(request.param)}
+    url = make(request.param)  # SQLite's is clinic.db in the folder of the test
+    return {} if request.param is Dialect.SQLITE else {"DATABASE_URL": url}
 
 
 @pytest.fixture
@@ -87,6 +86,15 @@ def clinic(admin: Administrator) -> Iterator[ClinicProcess]:
     with running(admin.folder, **admin.settings) as process:
         yield process
         assert process.stop() == 0
+
+
+def test_a_folder_without_a_clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    admin = Administrator(tmp_path, monkeypatch, {})
+    for arguments in (["list"], ["import", "holidays.ics", "--yes"]):
+        assert "there is no clinic.db here" in admin.types(*arguments, status=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["holidays.ics"]
+    assert main(["migrate"]) == 0
+    assert admin.reads("list") == []
 
 
 def test_before_a_clinic_has_ever_run(admin: Administrator) -> None:
@@ -179,6 +187,7 @@ def test_a_database_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_somebody_is_asked_on_a_terminal(tmp_path: Path) -> None:
     """The real process, on a terminal of its own."""
+    migrate(f"sqlite:///{tmp_path / 'clinic.db'}")
     (tmp_path / "holidays.ics").write_text(HOLIDAYS)
     for answer, status in (("n\n", 1), ("Ctrl-C", 1), ("\x04", 1), ("y\n", 0)):
         ours, theirs = pty.openpty()
