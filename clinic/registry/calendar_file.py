@@ -15,6 +15,7 @@ from clinic.registry.calendar_events import LONGEST_UID, Event, events_of, parse
 from clinic.registry.closure_file import (
     MOST_CLOSURES,
     MOST_WRONG,
+    OUT_OF_RANGE,
     Contents,
     Entry,
     Origin,
@@ -144,7 +145,7 @@ def _entries(
 def _replace(event: Event, uid: str, zone: zoneinfo.ZoneInfo, entries: dict[Origin, Entry]) -> None:
     """Put an event in the place of one time that another one recurs (RECURRENCE-ID)."""
     start = _start(event)
-    instead = event.read["RECURRENCE-ID"].dt
+    instead = _known_zone(event, "RECURRENCE-ID")
     if isinstance(start, datetime.datetime):
         instead = naive(instead, start)
     origin = Origin(KIND, uid, name_of(instead))
@@ -178,7 +179,18 @@ def _known_zone(event: Event, name: str) -> datetime.date:
 
 
 def _span(event: Event, start: datetime.date, zone: zoneinfo.ZoneInfo) -> Span:
-    """Return from when until when an event lasts that begins then, in the clinic's zone."""
+    """Return from when until when an event lasts that begins then, in the clinic's zone.
+
+    Raises:
+        WrongLine: it has no such times.
+    """
+    try:
+        return _lasting(event, start, zone)
+    except OverflowError:
+        raise event.wrong("DTSTART", OUT_OF_RANGE) from None
+
+
+def _lasting(event: Event, start: datetime.date, zone: zoneinfo.ZoneInfo) -> Span:
     first = _known_zone(event, "DTSTART")
     if "DTEND" in event.read:
         last = _known_zone(event, "DTEND")

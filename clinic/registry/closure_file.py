@@ -20,6 +20,7 @@ MOST_WRONG = 50
 YEARS = 3
 
 LONGEST_REASON = OneLine(500)
+OUT_OF_RANGE = f"must be in the years {FIRST_YEAR} to {LAST_YEAR}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ def check_span(begins: datetime.datetime, ends: datetime.datetime, line: int) ->
     if begins >= ends:
         raise WrongLine(line, "ends before it begins, or just then: correct one of the two")
     if begins.year < FIRST_YEAR or ends - DAY >= datetime.datetime(LAST_YEAR + 1, 1, 1):  # noqa: DTZ001
-        raise WrongLine(line, f"must be in the years {FIRST_YEAR} to {LAST_YEAR}")
+        raise WrongLine(line, OUT_OF_RANGE)
     return Span(begins, ends)
 
 

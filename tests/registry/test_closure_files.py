@@ -170,6 +170,7 @@ def test_folded_lines_and_escapes() -> None:
         ("FREQ=YEARLY;COUNT=9", ["2027-05-01", "2028-05-01"]),
         ("FREQ=YEARLY;UNTIL=20280501", ["2027-05-01", "2028-05-01"]),
         ("FREQ=YEARLY;UNTIL=20280501T000000Z", ["2027-05-01", "2028-05-01"]),
+        ("FREQ=YEARLY;UNTIL=99991231T235959Z", ["2027-05-01", "2028-05-01", "2029-05-01"]),
         ("FREQ=YEARLY;INTERVAL=2", ["2028-05-01"]),
         ("FREQ=YEARLY;BYMONTH=5;BYDAY=-1MO", ["2027-05-31", "2028-05-29", "2029-05-28"]),
         ("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29", ["2028-02-29"]),
@@ -203,6 +204,11 @@ def test_what_recurs_at_a_time_keeps_it_on_the_clocks_of_its_zone() -> None:
         calendar("UID:1|SUMMARY:x|DTSTART:20200701T120000Z|DURATION:PT1H|RRULE:FREQ=YEARLY")
     )
     assert spans(found)[0] == "2027-07-01 14:00 2027-07-01 15:00"
+    always = "DTSTART;TZID=America/New_York:20200701T080000|DURATION:PT1H"
+    always += "|RRULE:FREQ=YEARLY;UNTIL=99991231T235959Z"
+    assert spans(read(calendar(f"UID:1|SUMMARY:x|{always}"))) == spans(found)
+    east = always.replace("America/New_York", "Asia/Tokyo")
+    assert len(spans(read(calendar(f"UID:1|SUMMARY:x|{east}")))) == 3
 
 
 def test_events_that_are_called_off_close_nothing() -> None:
@@ -258,6 +264,16 @@ def test_an_all_day_closure_may_begin_at_a_midnight_that_the_clocks_skip() -> No
         ("DTSTART;VALUE=DATE:18991225", 7, "must be in the years 1900 to 2199"),
         ("DTSTART:20271225|RDATE:20271226", 8, "RDATE is not read"),
         ("DTSTART:20271225|RDATE:20271226|RDATE:20271227", 8, "RDATE is not read"),
+        ("DTSTART:20271225|RRULE:FREQ=YEARLY;INTERVAL=0", 8, "INTERVAL must be"),
+        ("DTSTART:20271225|RRULE:FREQ=YEARLY;BYDAY=99MO", 8, "RRULE cannot be read"),
+        ("DTSTART:20271225|RRULE:FREQ=YEARLY;BYSETPOS=0", 8, "RRULE cannot be read"),
+        ("DTSTART:20271225|RRULE:FREQ=YEARLY|EXDATE:PT1H", 9, "EXDATE must be a day"),
+        ("DTSTART:20271225|RECURRENCE-ID:PT1H", 8, "RECURRENCE-ID must be a day"),
+        ("DTSTART:PT1H", 7, "DTSTART must be a day"),
+        ("DTSTART:20271225|DURATION:20271226", 8, "DURATION must be a length"),
+        ("DTSTART:99991231", 7, "must be in the years 1900 to 2199"),
+        ("DTSTART:00010101T000000Z|DURATION:PT1H", 8, "must be in the years 1900 to 2199"),
+        ("DTSTART:20271225|DURATION:P9999999D", 7, "must be in the years 1900 to 2199"),
         ("X-A:1", 4, "has no DTSTART"),
     ],
 )
@@ -325,6 +341,15 @@ def test_whatever_the_file_holds_it_is_read_or_refused(beginning: bytes, data: b
 
 
 PIECES = (
+    *(
+        "INTERVAL=0",
+        "INTERVAL=-1",
+        "BYDAY=99MO",
+        "BYMONTH=0",
+        "00010101",
+        "99991231",
+        "EXDATE:PT1H",
+    ),
     *("DTSTART", "DTEND", "DURATION", "RRULE", "EXDATE", "RECURRENCE-ID", "SUMMARY", "UID"),
     *(":", ";", "=", ",", "VALUE=DATE", "TZID=", "Europe/Berlin", "20271225", "T100000", "Z"),
     *("FREQ=YEARLY", "COUNT=", "UNTIL=", "BYDAY=", "-1MO", "BYEASTER=1", "INTERVAL=", "0", "-"),
