@@ -33,6 +33,7 @@ from clinic.messaging.rabbitmq.topology import QueueType, Topology
 from clinic.messaging.relay import Relay
 from clinic.registry import endpoints as registry
 from clinic.registry import schedule_endpoints as schedule
+from clinic.registry.importing import Importing
 from clinic.registry.memory import Memory
 from clinic.registry.registry import Registry
 from clinic.registry.schedule import Schedule
@@ -131,6 +132,11 @@ class Parts:
             self.memory,
             self.settings.zone,
         )
+
+    @cached_property
+    def importing(self) -> Importing:
+        """Closures from files."""
+        return Importing(self.database, self.memory, self.registry_book)
 
     @cached_property
     def hours(self) -> Hours:

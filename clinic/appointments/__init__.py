@@ -14,6 +14,8 @@
 ``availability.py``       when an office and a doctor are free, and the refusal when they are not
 ``free_time.py``          the next free times, of whoever is asked for
 ``changing.py``           change: move, correct, say what became of it
+``standing.py``           what stands in a closure, and to cancel it together
+``reasons.py``            why appointments were changed, beside their events
 ``registry_book.py``      what the registry asks the book when something of it changes
 ``queries.py``            the appointment's table, one function a statement
 ``listing.py``            the list, piece by piece and page by page
@@ -21,6 +23,7 @@
 ``spreadsheet.py``        the list as CSV
 ``feed.py``               the list as a calendar
 ``handlers.py``           the same over HTTP: read the request, ask the desk, answer
+``standing_endpoints.py`` ... for what stands in a closure
 ``endpoints.py``          ... and each of them described
 ========================  ========================================================================
 """

@@ -200,12 +200,14 @@ class Stale(Refusal):
     slug = "stale"
     title = "Changed in the meantime"
     explanation = (
-        "The appointment is not in the version that If-Match names: somebody has changed it since. "
-        "Read it again, and then change it if that is still what you want."
+        "The appointment is not in the version that If-Match names, or is in one that "
+        "If-None-Match names: mostly, somebody has changed it since it was read. Read it again, "
+        "and then change it if that is still what you want."
     )
     detail = (
-        "The appointment was changed by somebody else in the meantime. Read it again, and then "
-        "change it if that is still what you want. Nothing was changed."
+        "The appointment is not in a version that the request is for (If-Match, If-None-Match): "
+        "somebody may have changed it in the meantime. Read it again, and then change it if that "
+        "is still what you want. Nothing was changed."
     )
 
 

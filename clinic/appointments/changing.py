@@ -17,6 +17,7 @@ from clinic.appointments.appointment import (
 from clinic.appointments.availability import TAKEN, Length
 from clinic.appointments.placing import Known, check_offered, closed, find_type, length_of
 from clinic.appointments.queries import lock_resources, select_for_change, update_appointment
+from clinic.appointments.reasons import insert_reasons
 from clinic.database import Connection, Database, StatementRefused, utc_now
 from clinic.events import EventType, Status, tell
 from clinic.messaging.outbox import Outbox
@@ -59,12 +60,14 @@ class Change:
     ``fields`` are new values of ``patient_name``, ``patient_phone``, ``note``, ``office_number``,
     ``doctor_name``, ``appointment_type``, ``date_time`` and ``duration_minutes``; those that are
     not in it stay as they are, and so does a ``status`` of None. ``override_reason`` says why to
-    move it over others, or while something is closed, on purpose.
+    move it over others, or while something is closed, on purpose; ``reason`` says why to change it
+    at all, and stays in its history.
     """
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     status: Status | None = None
     override_reason: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ async def change_appointment(  # noqa: PLR0913 - what it works with, and what it
             now = utc_now()
             events = [tell(kind, made.facts(zone.key), now) for kind, made in happened]
             await outbox.append(connection, [event.message() for event in events])
+            await insert_reasons(connection, [made for _, made in happened], wanted.reason)
     except StatementRefused as error:
         if target is None or error.constraint not in TAKEN:
             raise

@@ -2,7 +2,7 @@
 
 import datetime
 import zoneinfo
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
 
 from clinic.appointments.appointment import Appointment, NewAppointment, NoSuchAppointment
@@ -29,7 +29,15 @@ from clinic.appointments.placing import (
     place,
 )
 from clinic.appointments.queries import phone_key, select_appointment, select_same
+from clinic.appointments.reasons import select_reasons, with_reasons
 from clinic.appointments.search import MOST_DAYS, FeedSearch, FreeTimeSearch, Search
+from clinic.appointments.standing import (
+    After,
+    Cancellation,
+    Cancelling,
+    count_standing,
+    select_standing,
+)
 from clinic.appointments.writer import Writer
 from clinic.database import Database, ExpensiveReads, LostRace, again_if_lost, utc_now
 from clinic.events import BOOKED, subject_of, tell
@@ -37,8 +45,15 @@ from clinic.messaging.outbox import Outbox
 from clinic.metrics import BOOKINGS
 from clinic.registry.memory import Memory, Rules
 from clinic.registry.names import name_key, patient_key, words_of
-from clinic.registry.queries import select_resources
-from clinic.registry.records import Kind, NotInUse, NotRegistered, RegistryChanged, Resource
+from clinic.registry.queries import select_exceptional_by_id, select_resources
+from clinic.registry.records import (
+    Kind,
+    NoSuchRecord,
+    NotInUse,
+    NotRegistered,
+    RegistryChanged,
+    Resource,
+)
 from clinic.registry.timetable import MINUTE, Hours, Place, Span
 from clinic.web.refusals import WrongFields
 
@@ -82,6 +97,7 @@ class Desk:
         self._appointment_minutes = appointment_minutes
         self._availability = Availability(database, zone, usual)
         self._numbers = Numbers(database)
+        self._cancelling = Cancelling(database, outbox, zone)
         self._reads = ExpensiveReads(PLACES)
         self._free_reads = ExpensiveReads(PLACES)
 
@@ -270,6 +286,47 @@ class Desk:
         """Cancel an appointment; it stays in the book, and its time is free. See ``change``."""
         return await self.change(appointment_id, Change(status="cancelled"), precondition)
 
+    async def standing(
+        self, closure_id: int, limit: int, after: After | None = None
+    ) -> list[Appointment]:
+        """Return the first appointments after one that stand in a closure, in order of time.
+
+        Raises:
+            NoSuchRecord: there is no closure with this id.
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        async with self._database.snapshot() as connection:
+            closure = await select_exceptional_by_id(connection, closure_id, opens=False)
+            if closure is None:
+                raise NoSuchRecord
+            return await select_standing(connection, closure, limit, after=after)
+
+    async def count_standing(self, closure_id: int) -> int:
+        """Return how many appointments stand in a closure; none in one that is not there.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        async with self._database.snapshot() as connection:
+            closure = await select_exceptional_by_id(connection, closure_id, opens=False)
+            return 0 if closure is None else await count_standing(connection, closure)
+
+    async def cancel_standing(
+        self, closure_id: int, reason: str, versions: Mapping[int, int] | None = None
+    ) -> Cancellation:
+        """Cancel what stands in a closure: all, or some appointments, each in the version given.
+
+        Each has its event, and the reason in its history. To ask again cancels nothing twice.
+
+        Raises:
+            NoSuchRecord: there is no closure with this id.
+            OutcomeUnknown: some may have been cancelled.
+            DatabaseUnavailable: the database cannot do it now, and none was cancelled.
+        """
+        if versions is None:
+            return await self._cancelling.all(closure_id, reason)
+        return await self._cancelling.some(closure_id, reason, versions)
+
     async def show(self, appointment_id: int) -> Appointment:
         """Return an appointment.
 
@@ -282,8 +339,10 @@ class Desk:
             raise NoSuchAppointment
         return found
 
-    async def history(self, appointment_id: int) -> list[str]:
-        """Return all events of an appointment as JSON, oldest first.
+    async def history(self, appointment_id: int, *, personal: bool = True) -> list[str]:
+        """Return all events of an appointment as JSON, oldest first, with the reasons given.
+
+        What is not ``personal`` is without these: they may hold a name.
 
         Raises:
             NoSuchAppointment: there is none with this id.
@@ -292,7 +351,10 @@ class Desk:
         async with self._database.snapshot() as connection:
             if await select_appointment(connection, appointment_id) is None:
                 raise NoSuchAppointment
-            return await self._outbox.told_of(connection, subject_of(appointment_id))
+            events = await self._outbox.told_of(connection, subject_of(appointment_id))
+            if not personal:
+                return events
+            return with_reasons(events, await select_reasons(connection, appointment_id))
 
     async def page(self, search: Search, limit: int) -> list[Appointment]:
         """Return the first appointments of a search, in order of time and number."""

@@ -3,13 +3,13 @@
 import datetime
 import json
 import zoneinfo
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from clinic.appointments import handlers
+from clinic.appointments import handlers, standing_endpoints
 from clinic.appointments.appointment import EXAMPLE, IllegalTransition, NoSuchAppointment, Stale
 from clinic.appointments.availability import ClosedThen, TimeTaken
 from clinic.appointments.desk import Desk
@@ -56,6 +56,13 @@ class FreeTimeRecord(BaseModel):
     end_time: WallClockTime
     office_number: OfficeNumber
     doctor_name: Name | None
+
+
+@dataclass(slots=True, kw_only=True)
+class ToldEvent(Event):
+    """An event, and the reason that was given for it, if any: that is in no published event."""
+
+    reason: Reason | None = None
 
 
 class Confirmation(BaseModel):
@@ -286,7 +293,8 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
         audited=True,
         name="change",
         summary="Change an appointment",
-        text="A merge patch (RFC 7396): what is not sent stays as it is.",
+        text="A merge patch (RFC 7396): what is not sent stays as it is. A reason stays in its "
+        "history.",
         headers=[IF_MATCH],
         body=Body(
             media_types=CHANGE_TYPES,
@@ -325,10 +333,11 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
         summary="List the events of an appointment",
         answers=[
             Answer(
-                text="All that happened to it, oldest first, as CloudEvents 1.0.",
+                text="All that happened to it, oldest first, as CloudEvents 1.0; beside each the "
+                "reason, if one was given.",
                 contents={
                     JSON: Content(
-                        Event, {"events": [json.loads(HAPPENED.message().body)]}, many=True
+                        ToldEvent, {"events": [json.loads(HAPPENED.message().body)]}, many=True
                     )
                 },
             )
@@ -336,4 +345,5 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
         refusals=[NoSuchAppointment, NotNow],
         **ON_ONE,
     ),
+    *standing_endpoints.ENDPOINTS,
 )

@@ -68,7 +68,8 @@ async def cancel(desk: Desk, request: Request) -> Response:
 
 async def history(desk: Desk, request: Request) -> Response:
     """List the events of an appointment."""
-    events = await desk.history(read_id(request, NoSuchAppointment))
+    personal = may(request, Permission.DESK)
+    events = await desk.history(read_id(request, NoSuchAppointment), personal=personal)
     return Response(f"[{','.join(events)}]", media_type=JSON)
 
 

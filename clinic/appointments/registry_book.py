@@ -5,8 +5,9 @@ import zoneinfo
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clinic.appointments.appointment import LONGEST_ON_CLOCKS, Appointment
+from clinic.appointments.appointment import Appointment
 from clinic.appointments.queries import SELECT, appointment_of, update_appointment
+from clinic.appointments.standing import count_standing, select_standing
 from clinic.database import Connection, utc_now
 from clinic.events import EventType, tell
 from clinic.messaging.outbox import Outbox
@@ -35,16 +36,6 @@ OCCUPIED: dict[Kind, str] = {
 PASSES = ("override_reason is null", "override_reason is not null")
 
 
-# What takes up time within a closure, but is over or cancelled.
-STANDING = """
-    where date_time < :ends and end_time > :begins and date_time > :earliest
-        and status in ('booked', 'arrived', 'in_room')
-        and (cast(:office_id as bigint) is null or office_id = :office_id)
-        and (cast(:doctor_id as bigint) is null or doctor_id = :doctor_id)
-    order by date_time, appointment.id
-"""
-
-
 @dataclass(frozen=True)
 class RegistryBook:
     """The book of appointments, as the registry has to ask it."""
@@ -52,25 +43,27 @@ class RegistryBook:
     outbox: Outbox
     zone: zoneinfo.ZoneInfo
 
-    async def standing(self, connection: Connection, closure: Exceptional) -> Sequence[Standing]:
-        """Return the appointments that stand in a closure, in order of time."""
-        rows = await connection.fetch_all(
-            f"{SELECT} {STANDING}",
-            {
-                "begins": closure.begins,
-                "ends": closure.ends,
-                # No appointment that begins before this lasts until then.
-                "earliest": closure.begins - LONGEST_ON_CLOCKS,
-                "office_id": closure.place.office_id,
-                "doctor_id": closure.place.doctor_id,
-            },
-        )
+    async def standing(
+        self, connection: Connection, closure: Exceptional, limit: int
+    ) -> Sequence[Standing]:
+        """Return the first appointments that stand in a closure, in order of time."""
+        found = await select_standing(connection, closure, limit)
         return [
             Standing(
-                one.id, one.status, one.office_number, one.doctor_name, one.date_time, one.end_time
+                id=one.id,
+                version=one.version,
+                status=one.status,
+                office_number=one.office_number,
+                doctor_name=one.doctor_name,
+                date_time=one.date_time,
+                end_time=one.end_time,
             )
-            for one in map(appointment_of, rows)
+            for one in found
         ]
+
+    async def count_standing(self, connection: Connection, closure: Exceptional) -> int:
+        """Return how many appointments stand in a closure."""
+        return await count_standing(connection, closure)
 
     async def overlaps(
         self, connection: Connection, kind: Kind, one: int, other: int

@@ -77,13 +77,24 @@ def _rules_between_fields(schema: dict[str, Any]) -> None:
         # Generators of clients make what has a default something that must be sent.
         field.pop("default", None)
     properties["override"]["description"] = "Book in spite of conflicts; needs a reason."
-    properties["reason"]["description"] = "Required with override, not allowed without it."
     for name in ("override", "reason"):
         properties[name] = properties.pop(name)  # after what is of more use
     overridden = {"type": "boolean", "const": True}
     schema["if"] = {"properties": {"override": overridden}, "required": ["override"]}
     schema["then"] = {"properties": {"reason": {"type": "string"}}, "required": ["reason"]}
+
+
+def _rules_of_a_booking(schema: dict[str, Any]) -> None:
+    _rules_between_fields(schema)
+    schema["properties"]["reason"]["description"] = "Required with override, not allowed without."
     schema["else"] = {"properties": {"reason": {"type": "null"}}}
+
+
+def _rules_of_a_change(schema: dict[str, Any]) -> None:
+    _rules_between_fields(schema)
+    schema["properties"]["reason"]["description"] = (
+        "Why: required with override. It stays in the appointment's history."
+    )
 
 
 class _Request(BaseModel):
@@ -94,7 +105,6 @@ class _Request(BaseModel):
         frozen=True,
         extra="forbid",
         hide_input_in_errors=True,
-        json_schema_extra=_rules_between_fields,
     )
 
     override: bool = False
@@ -102,11 +112,9 @@ class _Request(BaseModel):
 
     @field_validator("reason")
     @classmethod
-    def _goes_with_an_override(cls, reason: str | None, info: ValidationInfo) -> str | None:
+    def _is_there_for_an_override(cls, reason: str | None, info: ValidationInfo) -> str | None:
         if reason is None and info.data.get("override"):
             raise PydanticCustomError("reason", "is required with an override")
-        if reason is not None and info.data.get("override") is False:
-            raise PydanticCustomError("reason", "goes only with an override")
         return reason
 
     @classmethod
@@ -146,6 +154,8 @@ class Booking(_Request):
     An older description of the API calls ``date_time`` ``appointment_datetime``; both are taken.
     """
 
+    model_config = ConfigDict(json_schema_extra=_rules_of_a_booking)
+
     patient_name: Name
     office_number: OfficeNumber
     date_time: DateTime
@@ -154,6 +164,13 @@ class Booking(_Request):
     duration_minutes: Minutes | None = None
     patient_phone: Phone | None = None
     note: Note | None = None
+
+    @field_validator("reason")
+    @classmethod
+    def _goes_with_an_override(cls, reason: str | None, info: ValidationInfo) -> str | None:
+        if reason is not None and info.data.get("override") is False:
+            raise PydanticCustomError("reason", "goes only with an override")
+        return reason
 
     def wanted(self) -> NewAppointment:
         """Return it in the desk's words."""
@@ -173,6 +190,8 @@ class Booking(_Request):
 class Change(_Request):
     """What is to become of an appointment; a field that was not sent stays as it is."""
 
+    model_config = ConfigDict(json_schema_extra=_rules_of_a_change)
+
     patient_name: Name = NOT_SENT
     office_number: OfficeNumber = NOT_SENT
     date_time: DateTime = NOT_SENT
@@ -186,4 +205,6 @@ class Change(_Request):
     def wanted(self) -> changing.Change:
         """Return it in the desk's words."""
         sent = self.model_fields_set - {"override", "reason", "status"}
-        return changing.Change(self.model_dump(include=sent), self.status, self.reason)
+        override_reason = self.reason if self.override else None
+        fields = self.model_dump(include=sent)
+        return changing.Change(fields, self.status, override_reason, self.reason)

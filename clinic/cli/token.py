@@ -12,7 +12,7 @@ from clinic.acting import CLI, Act, act_as
 from clinic.appointments.search import FeedSearch
 from clinic.cli.command import Command
 from clinic.cli.opened import with_parts
-from clinic.cli.output import as_json, as_table, say, tell
+from clinic.cli.output import say, say_json, table, tell
 from clinic.database import utc_now
 from clinic.parts import Parts
 from clinic.supervisor import Misconfigured
@@ -120,7 +120,7 @@ def make_token(parsed: argparse.Namespace) -> int:
             tell("Send it in the header Authorization: Bearer TOKEN")
         return 0
 
-    return with_parts(work)
+    return with_parts(work, may_be_new=True)
 
 
 def _meant(parsed: argparse.Namespace) -> tuple[frozenset[Permission], str | None]:
@@ -158,9 +158,9 @@ def list_tokens(parsed: argparse.Namespace) -> int:
     async def work(parts: Parts) -> int:
         tokens = await parts.tokens.all()
         if parsed.json:
-            say(as_json([_record(token) for token in tokens]))
+            say_json([_record(token) for token in tokens])
         elif tokens:
-            say(as_table(HEAD, map(_row, tokens)))
+            say(table(HEAD, [_row(token) for token in tokens]))
         else:
             tell("No token has been made yet: `token make --help` says how.")
         return 0

@@ -3,6 +3,12 @@
 ========================  ========================================================================
 ``registry.py``           the face: all that can be done with offices and doctors
 ``schedule.py``           ... and with hours, closures and openings
+``importing.py``          ... and closures from files: what that would do, then all of it or nothing
+``closure_file.py``       what a file of closures says, and what is wrong with it
+``calendar_file.py``      ... an iCalendar file, as public holidays are published
+``calendar_events.py``    ... its events, each as icalendar reads it
+``recurrence.py``         ... and when they recur
+``table_file.py``         ... a table, as people make it
 ``types.py``              ... and with appointment types
 ``records.py``            offices, doctors, types: what they are, and why one cannot be had
 ``names.py``              what a name may be, and the keys by which names are looked up
@@ -12,6 +18,7 @@
 ``requests.py``           what a client may ask for of offices and doctors
 ``schedule_requests.py``  ... and of the schedule and of types
 ``queries.py``            the tables of the registry, one function a statement
+``imported.py``           ... and of what was imported
 ``takeover.py``           what a book from before the registry becomes
 ``endpoints.py``          the same over HTTP: offices and doctors
 ``schedule_handlers.py``  ... schedule and types: read the request, ask, answer

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import anyio.to_thread
 
-from clinic.database import Connection, Database, again_if_lost
+from clinic.database import Connection, Database, DatabaseUnavailable, again_if_lost
 from clinic.registry.names import name_key
 from clinic.registry.queries import (
     begin_change,
@@ -55,6 +55,15 @@ class Rules:
 
 
 @dataclass
+class _Look:
+    """A look at the database for names, for all who ask before it begins."""
+
+    asked: set[tuple[Kind, str]] = field(default_factory=set)
+    found: dict[tuple[Kind, str], Resource] | None = None
+    error: DatabaseUnavailable | None = None
+
+
+@dataclass
 class Memory:
     """The registry of a database, as far as this process has asked for it.
 
@@ -66,6 +75,9 @@ class Memory:
     _rules: Rules | None = None
     _names: dict[tuple[Kind, str], Resource] = field(default_factory=dict)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # The next look for names, which has not begun, and of which there is one at a time.
+    _next: _Look | None = None
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def rules(self) -> Rules:
         """Return what is known, read from the database if nothing is.
@@ -137,13 +149,32 @@ class Memory:
         found = self._names.get(asked)
         if found is None:
             rules = self._rules
-            found = (await select_by_keys(self.database, [asked])).get(asked)
+            found = await self._look_up(asked)
             # What was read before a change must not be remembered after it.
             if found is not None and rules is not None and rules is self._rules:
                 if len(self._names) >= MOST_NAMES:
                     self._names.clear()
                 self._names[asked] = found
         return found
+
+    async def _look_up(self, asked: tuple[Kind, str]) -> Resource | None:
+        """Ask the database for a name, together with all who ask for any until it is asked.
+
+        One that has begun already is not shared: it may have missed what was registered since.
+        """
+        look = self._next = self._next or _Look()
+        look.asked.add(asked)
+        async with self._looking:
+            if look.found is None and look.error is None:
+                # Whoever comes from here on needs a later one.
+                self._next = None if self._next is look else self._next
+                try:
+                    look.found = await select_by_keys(self.database, sorted(look.asked))
+                except DatabaseUnavailable as error:
+                    look.error = error
+        if look.error is not None:
+            raise look.error
+        return (look.found or {}).get(asked)
 
     async def to_book(self, kind: Kind, name: str) -> Resource | NewResource:
         """Return the office or doctor of a name, for a booking: one to register if there is none.

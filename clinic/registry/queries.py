@@ -397,6 +397,21 @@ async def insert_exceptional(connection: Connection, one: Exceptional) -> int:
     return int(rows[0]["id"])
 
 
+async def select_exceptional_by_id(
+    target: Reads, number: int, *, opens: bool
+) -> Exceptional | None:
+    """Return the closure or the opening with an id, or None if there is none."""
+    read = target.look if isinstance(target, Database) else target.fetch_all
+    rows = await read(
+        """
+        select id, office_id, doctor_id, opens, begins, ends, reason from exceptional_hours
+        where id = :id and opens = :opens
+        """,
+        {"id": number, "opens": opens},
+    )
+    return exceptional_of(rows[0]) if rows else None
+
+
 async def select_weeks(target: Reads) -> list[Week]:
     """Return all weekly hours, in the order in which they were set."""
     read = target.look if isinstance(target, Database) else target.fetch_all

@@ -96,6 +96,8 @@ class NotRegistered(Refusal):
             f"No {kind} of this name is registered. Take one that is, or have this one registered "
             f"with POST /{kind}. Nothing was stored."
         )
+        self.kind = kind
+        self.nearest = nearest
         self.members = {"pointer": f"#/{FIELDS[kind]}", "nearest": list(nearest)}
 
     @classmethod

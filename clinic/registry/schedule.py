@@ -16,19 +16,25 @@ from clinic.registry.queries import (
     insert_exceptional,
     insert_week,
     select_exceptional,
+    select_exceptional_by_id,
     select_weeks,
     update_week,
 )
 from clinic.registry.records import NoSuchRecord
 from clinic.registry.timetable import Exceptional, Week
-from clinic.web.refusals import Refusal
+from clinic.web.refusals import Refusal, WrongFields
+
+# So many of the appointments that stand in a closure are named with it; the others are on the pages
+# that follow.
+FIRST_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """An appointment that stands in a closure; never whose it is."""
+    """An appointment that stands in a closure, in a version; never whose it is."""
 
     id: int
+    version: int
     status: Status
     office_number: str
     doctor_name: str | None
@@ -63,8 +69,32 @@ class HoursOverlap(Refusal):
 class Book(Protocol):
     """What the schedule has to ask of the book of appointments, which stands above it."""
 
-    async def standing(self, connection: Connection, closure: Exceptional) -> Sequence[Standing]:
-        """Return the appointments that stand in a closure, in order of time."""
+    async def standing(
+        self, connection: Connection, closure: Exceptional, limit: int
+    ) -> Sequence[Standing]:
+        """Return the first appointments that stand in a closure, in order of time."""
+
+    async def count_standing(self, connection: Connection, closure: Exceptional) -> int:
+        """Return how many appointments stand in a closure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A closure that was made; the first of the appointments that stand in it, and how many do."""
+
+    closure: Exceptional
+    standing: Sequence[Standing]
+    standing_count: int
+
+
+async def page_of(
+    book: Book, connection: Connection, closure: Exceptional
+) -> tuple[Sequence[Standing], int]:
+    """Return the first appointments that stand in a closure, and how many do."""
+    standing = await book.standing(connection, closure, FIRST_PAGE)
+    if len(standing) < FIRST_PAGE:
+        return standing, len(standing)
+    return standing, await book.count_standing(connection, closure)
 
 
 @dataclass(frozen=True)
@@ -99,6 +129,7 @@ class Schedule:
 
         Raises:
             NoSuchRecord: there are none with this id.
+            WrongFields: they would end before they begin.
             HoursOverlap: others of the same place hold on some of these days.
         """
 
@@ -107,6 +138,10 @@ class Schedule:
             if not found:
                 raise NoSuchRecord
             changed = replace(found[0], valid_until=valid_until)
+            begins = changed.valid_from
+            if begins is not None and valid_until is not None and valid_until < begins:
+                detail = f"must be {begins}, on which they begin, or later; or take them back"
+                raise WrongFields([{"pointer": "#/valid_until", "detail": detail}])
             await self._check(connection, changed)
             await update_week(connection, changed)
             await audit.write(connection, _of_week("hours.changed", changed))
@@ -132,16 +167,27 @@ class Schedule:
         """Return all closures, or all openings, in order of time."""
         return [one for one in await select_exceptional(self.database) if one.opens == opens]
 
-    async def close(self, closure: Exceptional) -> tuple[Exceptional, Sequence[Standing]]:
-        """Close; return the closure, and the appointments that stand in it: they stay.
+    async def closure(self, number: int) -> Exceptional:
+        """Return a closure.
+
+        Raises:
+            NoSuchRecord: there is none with this id.
+        """
+        found = await select_exceptional_by_id(self.database, number, opens=False)
+        if found is None:
+            raise NoSuchRecord
+        return found
+
+    async def close(self, closure: Exceptional) -> Made:
+        """Close, and say which appointments stand in it: they stay.
 
         From then on nobody books in it, from any process, but on purpose.
         """
 
-        async def change(connection: Connection) -> tuple[Exceptional, Sequence[Standing]]:
+        async def change(connection: Connection) -> Made:
             made = replace(closure, id=await insert_exceptional(connection, closure))
             await audit.write(connection, _of_exceptional(made))
-            return made, await self.book.standing(connection, made)
+            return Made(made, *await page_of(self.book, connection, made))
 
         return await self.memory.change(change)
 

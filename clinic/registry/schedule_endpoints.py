@@ -10,7 +10,7 @@ from clinic.events import Id, Status, WallClockTime
 from clinic.registry import schedule_handlers as handlers
 from clinic.registry.names import Name, OfficeNumber, Reason, TypeName
 from clinic.registry.records import NameTaken, NoSuchRecord, NotRegistered
-from clinic.registry.schedule import HoursOverlap
+from clinic.registry.schedule import FIRST_PAGE, HoursOverlap
 from clinic.registry.schedule_handlers import Scheduling
 from clinic.registry.schedule_requests import (
     WEEKDAYS,
@@ -74,9 +74,10 @@ class ExceptionalRecord(BaseModel):
 
 
 class StandingRecord(BaseModel):
-    """An appointment that stands in a closure; never whose it is."""
+    """An appointment that stands in a closure, in a version; never whose it is."""
 
     id: Id
+    version: int
     status: Status
     office_number: OfficeNumber
     doctor_name: Name | None
@@ -85,9 +86,10 @@ class StandingRecord(BaseModel):
 
 
 class ClosureMade(ExceptionalRecord):
-    """A closure, and the appointments that stand in it: they stay until somebody moves them."""
+    """A closure, the first appointments that stand in it, and how many do: they stay."""
 
     appointments: list[StandingRecord]
+    appointments_count: int
 
 
 class TypeRecord(BaseModel):
@@ -134,6 +136,7 @@ HOLIDAY = {
 EXCEPTIONAL = {"id": 1, "office_number": None, "doctor_name": None, **HOLIDAY}
 STANDING = {
     "id": 1,
+    "version": 1,
     "status": "booked",
     "office_number": "221B",
     "doctor_name": None,
@@ -213,7 +216,8 @@ def of_exceptional(kind: Literal["closure", "opening"]) -> tuple[Endpoint[Schedu
             if closes
             else "Open against the weekly hours",
             text="From then on nothing is booked in it, but on purpose. The appointments that "
-            "stand in it are named, and stay: move or cancel them."
+            f"stand in it stay, for you to move or cancel: the first {FIRST_PAGE} are named, and "
+            "GET /closure/{id}/appointments has all of them."
             if closes
             else "An opening of a doctor opens the clinic and the office for that doctor, and one "
             "of an office the clinic for that office.",
@@ -228,7 +232,9 @@ def of_exceptional(kind: Literal["closure", "opening"]) -> tuple[Endpoint[Schedu
                 made(
                     f"/{kind}",
                     ClosureMade if closes else ExceptionalRecord,
-                    {**EXCEPTIONAL, "appointments": [STANDING]} if closes else OPENING,
+                    {**EXCEPTIONAL, "appointments": [STANDING], "appointments_count": 1}
+                    if closes
+                    else OPENING,
                     "It is closed then." if closes else "It is open then.",
                 )
             ],

@@ -131,6 +131,7 @@ def standing_record(one: Standing) -> dict[str, object]:
     """Return an appointment that stands in a closure; never whose it is."""
     return {
         "id": one.id,
+        "version": one.version,
         "status": one.status,
         "office_number": one.office_number,
         "doctor_name": one.doctor_name,
@@ -217,10 +218,11 @@ async def _list_exceptional(part: Scheduling, *, opens: bool) -> Response:
 async def close(part: Scheduling, request: Request) -> Response:
     """Close, and say which appointments stand in the closure."""
     sent = read_fields(Closure, await read_json_object(request), {"zone": part.zone})
-    made, standing = await part.schedule.close(await _exceptional(part, sent, opens=False))
-    record = exceptional_record(made, await part.names())
-    record["appointments"] = [standing_record(one) for one in standing]
-    return shown(record, HTTPStatus.CREATED, f"/closure/{made.id}")
+    made = await part.schedule.close(await _exceptional(part, sent, opens=False))
+    record = exceptional_record(made.closure, await part.names())
+    record["appointments"] = [standing_record(one) for one in made.standing]
+    record["appointments_count"] = made.standing_count
+    return shown(record, HTTPStatus.CREATED, f"/closure/{made.closure.id}")
 
 
 async def open_up(part: Scheduling, request: Request) -> Response:

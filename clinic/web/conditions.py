@@ -15,9 +15,12 @@ def entity_tag(version: int) -> str:
 
 
 def may_change(request: Request, version: int) -> bool:
-    """Tell whether ``If-Match`` allows to change a record in this version; without one all may."""
+    """Tell whether the request's conditions allow to change a record in this version.
+
+    ``If-Match`` must name it and ``If-None-Match`` must not, where they are sent.
+    """
     tags = header_list(request.scope, b"if-match")
-    return tags is None or _names(tags, version, weakly=False)
+    return (tags is None or _names(tags, version, weakly=False)) and not is_known(request, version)
 
 
 def is_known(request: Request, version: int) -> bool:

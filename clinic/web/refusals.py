@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
@@ -21,6 +22,11 @@ WORDS = {
     "int_type": "must be a whole number",
     "bool_type": "must be true or false",
     "string_too_short": "must not be empty",
+    "extra_forbidden": "means nothing here",
+    "list_type": "must be a list",
+    "model_type": "must be an object",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
 }
 
 
@@ -113,14 +119,19 @@ class WrongFields(Refusal):
 
 def wrong_fields(error: ValidationError) -> list[dict[str, str]]:
     """Return what is wrong with each field that a model refused: ``pointer`` and ``detail``."""
-    errors = error.errors(include_url=False, include_context=False, include_input=False)
     return [
-        {
-            "pointer": "/".join(["#", *(str(part) for part in one["loc"])]),
-            "detail": WORDS.get(one["type"], one["msg"]),
-        }
-        for one in errors
+        {"pointer": "/".join(["#", *(str(part) for part in one["loc"])]), "detail": _words_for(one)}
+        for one in error.errors(include_url=False, include_input=False)
     ]
+
+
+def _words_for(error: ErrorDetails) -> str:
+    words = WORDS.get(error["type"])
+    if words is not None:
+        return words.format_map(error.get("ctx", {}))
+    if error["type"] == "too_long" and "max_length" in error["ctx"]:  # of a list; texts say it well
+        return f"must have at most {error['ctx']['max_length']} entries"
+    return error["msg"]
 
 
 class NoSuchAddress(Refusal):

@@ -207,7 +207,8 @@ def test_who_may_only_read_sees_no_patient(guarded: Guarded) -> None:
             for text in (answer.text, one.text, lines.text):
                 assert ("Канарейкин" in text) == sees
                 assert ("123-45-67" in text) == sees
-            assert "Канарейкин" not in history.text
+            # The events themselves have no patient; the reason beside one may.
+            assert ("Канарейкин" in history.text) <= sees
             seen += 1
         # To find or not to find somebody tells of them as well.
         for query in ("patient=кан", "patient_name=Канарейкин Пётр", "patient_phone=4567"):

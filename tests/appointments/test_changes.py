@@ -320,6 +320,26 @@ def test_what_the_client_has_already_is_not_sent_again(clinic: ClinicProcess) ->
         assert (answer.status_code, answer.headers["etag"]) == (status, '"1"')
 
 
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+def test_a_change_is_refused_in_a_version_that_it_is_not_for(
+    clinic: ClinicProcess, method: str
+) -> None:
+    """RFC 9110, 13.1.2: other methods than GET and HEAD get 412."""
+    path = booked(clinic)
+
+    def send(**headers: str) -> httpx.Response:
+        sent: Any = {"json": {"patient_name": "Another"}} if method == "PATCH" else {}
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return clinic.http.request(method, path, headers=named, **sent)
+
+    for header in ('"1"', 'W/"1"', '"7", "1"', "*"):
+        assert refused(send(If_None_Match=header), 412)["type"] == "/docs#stale"
+    refused(send(If_Match='"1"', If_None_Match='"1"'), 412)
+    refused(send(If_Match='"2"', If_None_Match='"3"'), 412)
+    assert told(clinic, path) == [("booked", 1)]
+    assert send(If_Match='"1"', If_None_Match='"2"').status_code == 200
+
+
 @pytest.mark.parametrize(
     ("fields", "errors"),
     [

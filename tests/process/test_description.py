@@ -205,8 +205,9 @@ def refuse_of_schedule(clinic: ClinicProcess, send: Callable[..., None]) -> None
     for name in ("close", "open"):
         closed = {"reason": "away"} if name == "close" else {}
         send(BY_NAME[name], json=never | closed | {"doctor_name": "nobody of this name"})
-    for name in ("remove_closure", "remove_opening"):
+    for name in ("remove_closure", "remove_opening", "list_appointments_in_closure"):
         send(BY_NAME[name], 10**15)
+    send(BY_NAME["cancel_appointments_in_closure"], 10**15, json={"reason": "away"})
 
 
 def test_an_appointment_that_a_client_knows_is_not_sent_again(clinic: ClinicProcess) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -9,28 +10,52 @@ import pytest
 
 import clinic
 from clinic.settings import Settings
-from tests.process.clinic import ROOT, running, until
+from tests.process.clinic import ROOT, ClinicProcess, running, until
+from tests.process.environment import clean_environment
 
 README = (ROOT / "README.md").read_text()
+SETTING_UP = "Setting up a clinic"
 
 
-def steps() -> list[tuple[str, str]]:
-    """Return the commands of the tour, each with what it says it prints."""
-    return re.findall(r"```console\n\$ (.*)\n(.*)\n```", README)
+def section(title: str) -> str:
+    """Return what stands below a heading of the README."""
+    return README.partition(f"## {title}\n")[2].partition("\n## ")[0]
 
 
-def prints(command: str, expected: str) -> bool:
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
-    pattern = re.escape(expected).replace(re.escape("..."), "-?[0-9][0-9TZ:-]*")
-    return re.fullmatch(pattern, done.stdout) is not None
+def steps(title: str) -> list[tuple[str, str]]:
+    """Return the commands of a section, each with what it says it prints."""
+    return re.findall(r"```console\n\$ (.*)\n((?:.*\n)*?)```", section(title))
 
 
-def test_the_tour_gives_what_it_says(tmp_path: Path) -> None:
-    with running(tmp_path) as process:
-        assert len(steps()) == 7
-        for command, expected in steps():
-            here = command.replace("http://127.0.0.1:8000", process.url)
-            until(partial(prints, here, expected))
+def prints(clinic: ClinicProcess, folder: Path, command: str, expected: str) -> bool:
+    """Tell whether a command, typed in the clinic's folder, prints what it should."""
+    here = command.replace("http://127.0.0.1:8000", clinic.url)
+    # It starts the same, and installs what is needed before.
+    here = here.replace("scripts/run", f"{sys.executable} {ROOT / 'clinic.py'}")
+    done = subprocess.run(
+        here,
+        shell=True,
+        cwd=folder,
+        env=clean_environment({}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pattern = re.escape(expected.rstrip()).replace(re.escape("..."), "-?[0-9][0-9TZ:-]*")
+    return re.fullmatch(pattern, done.stdout.rstrip()) is not None
+
+
+def test_the_tour_and_the_setting_up_give_what_they_say(tmp_path: Path) -> None:
+    with running(tmp_path) as clinic:
+        assert len(steps("A tour")) == 7
+        for command, expected in steps("A tour"):
+            until(partial(prints, clinic, tmp_path, command, expected))
+        files = re.findall(r"`(\S+)`:\n\n```ics\n((?:.*\n)*?)```", section(SETTING_UP))
+        for name, text in files:
+            (tmp_path / name).write_text(text)
+        assert (len(files), len(steps(SETTING_UP))) == (1, 11)
+        for command, expected in steps(SETTING_UP):
+            assert prints(clinic, tmp_path, command, expected), command
 
 
 def test_every_setting_is_explained_in_env_example() -> None:

@@ -310,6 +310,23 @@ def test_only_between_digits_marks_count_and_which_they_are_does_not(
         assert (name_key(one) == plain) is not parted
 
 
+SELECTORS = st.sampled_from("\ufe00\ufe0e\ufe0f\u180b\U000e0100\U000e01ef")
+
+
+@settings(max_examples=300)
+@given(name=st.text(st.sampled_from("ab12 -№#☎❤山葛ᠠက⁉Ⓜ㊙🏥"), min_size=1), data=st.data())
+@example(name="Ⓜ1", data=None)
+def test_what_chooses_a_look_makes_no_other_office(name: str, data: st.DataObject | None) -> None:
+    """A variation selector, wherever it stands."""
+    if not tidy(name):
+        return
+    place = data.draw(st.integers(1, len(name))) if data else 1
+    selector = data.draw(SELECTORS) if data else "\ufe0f"
+    with_selector = f"{name[:place]}{selector}{name[place:]}"
+    assert name_key(tidy(with_selector)) == name_key(tidy(name))
+    assert patient_key(tidy(with_selector)) == patient_key(tidy(name))
+
+
 @given(name=NAMES)
 def test_a_name_has_a_key_of_its_own_length_at_most(name: str) -> None:
     tidied = tidy(name)

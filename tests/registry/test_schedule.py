@@ -271,7 +271,35 @@ def test_a_type_is_offered_by_those_who_offer_it(clinic: ClinicProcess) -> None:
         ("/hours", {}, "#/week"),
         ("/hours", {"week": {}, "valid_from": "2031-01-02", "valid_until": "2031-01-01"}, "#"),
         ("/hours", {"week": {}, "office_number": "1", "doctor_name": "a"}, "#"),
+        (
+            "/hours",
+            {"week": {"monday": [WORK[0], {"opens": "12:00", "closes": "14:00"}]}},
+            "#/week/monday",
+        ),
+        ("/hours", {"week": {"monday": [WORK[0], WORK[0]]}}, "#/week/monday"),
+        (
+            "/hours",
+            {"week": {"monday": [{"opens": "09:00", "closes": "24:01"}]}},
+            "#/week/monday/0/closes",
+        ),
+        ("/hours", {"week": {"monday": WORK * 13}}, "#/week/monday"),
+        ("/hours", {"week": {"monday": {}}}, "#/week/monday"),
+        ("/hours", {"week": {"monday": [None]}}, "#/week/monday/0"),
+        ("/hours", {"week": []}, "#/week"),
         ("/closure", {"begins": "2031-01-01T10:00:00", "reason": "r"}, "#/ends"),
+        ("/closure", {"begins": "2031-01-01T10:00:00", "ends": None, "reason": "r"}, "#/ends"),
+        ("/closure", {"begins": "2031-01-01", "ends": "2031-01-02", "reason": "r"}, "#/begins"),
+        (
+            "/closure",
+            {"begins": "2031-03-30T02:30:00", "ends": "2031-03-30T10:00:00", "reason": "r"},
+            "#/begins",
+        ),
+        (
+            "/closure",
+            {"begins": "2031-01-01T10:00:00", "ends": "2031-01-01T09:00:00", "reason": "r"},
+            "#",
+        ),
+        ("/opening", {"begins": "2031-01-01T10:00:00", "ends": "2031-01-01T09:00:00"}, "#"),
         (
             "/closure",
             {"begins": "2031-01-01T10:00:00", "ends": "2031-01-01T10:00:00", "reason": "r"},
@@ -279,6 +307,13 @@ def test_a_type_is_offered_by_those_who_offer_it(clinic: ClinicProcess) -> None:
         ),
         ("/closure", {"begins": "2031-01-01T10:00:00", "ends": "2031-01-02T00:00:00"}, "#/reason"),
         ("/appointment-type", {"name": "x", "duration_minutes": 0}, "#/duration_minutes"),
+        ("/appointment-type", {"name": "x", "duration_minutes": 1441}, "#/duration_minutes"),
+        ("/appointment-type", {"duration_minutes": 5}, "#/name"),
+        (
+            "/appointment-type",
+            {"name": "x", "duration_minutes": 5, "buffer_after_minutes": -1},
+            "#/buffer_after_minutes",
+        ),
         ("/appointment-type", {"name": "x", "duration_minutes": 5, "colour": "red"}, "#/colour"),
     ],
 )
@@ -288,8 +323,48 @@ def test_a_wrong_schedule_is_named(
     before = clinic.http.get(path).json()
     refused = clinic.http.post(path, json=sent)
     assert refused.status_code == 422
-    assert pointer in [one["pointer"] for one in refused.json()["errors"]], refused.text
+    errors = {one["pointer"]: one["detail"] for one in refused.json()["errors"]}
+    assert pointer in errors, refused.text
+    # For whoever filled it in, and no words of pydantic's.
+    assert not [one for one in errors.values() if "nput" in one or "List" in one]
     assert clinic.http.get(path).json() == before
+
+
+def test_hours_do_not_end_before_they_begin(clinic: ClinicProcess) -> None:
+    name = new_name("doctor")
+    post(clinic, "/doctor", name=name)
+    first: dict[str, Any] = {"doctor_name": name, "valid_from": "2031-01-06"}
+    made = post(clinic, "/hours", **first, week={"monday": WORK})
+    path = f"/hours/{made['id']}"
+    refused = clinic.http.patch(path, json={"valid_until": "2031-01-05"})
+    assert refused.status_code == 422
+    (error,) = refused.json()["errors"]
+    assert error["pointer"] == "#/valid_until"
+    assert error["detail"].startswith("must be 2031-01-06")
+    for sent, pointer in (({}, "#/valid_until"), ({"valid_until": "soon"}, "#/valid_until")):
+        wrong = clinic.http.patch(path, json=sent)
+        assert wrong.status_code == 422
+        assert pointer in [one["pointer"] for one in wrong.json()["errors"]]
+    assert made in clinic.http.get("/hours").json()
+    same = clinic.http.patch(path, json={"valid_until": "2031-01-06"})
+    assert same.json() == made | {"valid_until": "2031-01-06"}
+
+
+@pytest.mark.parametrize("text", ["nothing like it", ""])
+def test_an_unknown_type_is_refused_wherever_it_is_named(clinic: ClinicProcess, text: str) -> None:
+    day, office = a_monday(), new_name("office")
+    known = new_name("type")
+    post(clinic, "/appointment-type", name=known, duration_minutes=20)
+    number = ask(clinic, day, "10:00", office_number=office).json()["id"]
+    for answer in (
+        ask(clinic, day, "11:00", office_number=office, appointment_type=text),
+        clinic.http.patch(f"/appointment/{number}", json={"appointment_type": text}),
+        clinic.http.get("/free-time", params={"office_number": office, "appointment_type": text}),
+    ):
+        assert answer.status_code == 422
+        assert [one["pointer"] for one in answer.json()["errors"]] == ["#/appointment_type"]
+    found = clinic.http.get("/appointment", params={"office_number": office}).json()
+    assert [(one["id"], one["appointment_type"]) for one in found] == [(number, None)]
 
 
 def test_names_that_nobody_has_are_refused_with_the_nearest(clinic: ClinicProcess) -> None:
