@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from clinic.cli import main
-from clinic.database import Dialect, migrate
+from clinic.database import DatabaseUnavailable, Dialect, OutcomeUnknown, migrate
 from clinic.registry.closure_file import LARGEST_FILE
+from clinic.registry.importing import Importing
+from clinic.registry.records import RegistryChanged
 from tests.process.clinic import ROOT, ClinicProcess, running, until
 from tests.process.environment import clean_environment
 from tests.timing import PATIENCE_SECONDS
@@ -151,6 +153,72 @@ def test_whose_closures_they_are(admin: Administrator, clinic: ClinicProcess) ->
     there = {"date_time": f"{DAY}T10:00:00", "doctor_name": "Доктор Ватсон"}
     assert clinic.book(2, **there).status_code == 409
     assert "Доктор Ватсон  Christmas" in admin.types("list")
+
+
+MAY = """\
+BEGIN:VEVENT
+UID:may@example.org
+DTSTART;VALUE=DATE:20200501
+RRULE:FREQ=YEARLY
+SUMMARY:May
+END:VEVENT
+"""
+
+
+def test_all_that_a_person_reads(admin: Administrator, clinic: ClinicProcess) -> None:
+    day = {"date_time": f"{DAY}T10:00:00", "doctor_name": "Доктор Ватсон"}
+    number = clinic.book(1, **day).json()["id"]
+    said = admin.types("import", "holidays.ics", "--yes")
+    assert "They stay until somebody moves or cancels them:" in said
+    assert f"{DAY} 10:00  10:15  office 1  Доктор Ватсон  booked" in said
+    (closure,) = admin.reads("list")
+    assert f"Appointments stand in the closures {closure['id']}." in said
+    file = admin.folder / "holidays.ics"
+    file.write_text(HOLIDAYS.replace("Christmas", "X-mas").replace("END:VCAL", MAY + "END:VCAL"))
+    said = admin.types("import", "holidays.ics", "--yes")
+    assert "3 new, 1 changed, 0 known already." in said
+    assert "changed  2047-12-25  2047-12-26  the clinic  X-mas" in said
+    assert "Days that recur each year are read until " in said
+    called_off = HOLIDAYS.replace("SUMMARY", "STATUS:CANCELLED\nSUMMARY")
+    file.write_text(called_off.replace("20471225", "20271225"))
+    assert "1 event called off" in admin.types("import", "holidays.ics", "--dry-run")
+    said = admin.types("cancel", closure["id"], "--reason", "a holiday", "--yes")
+    assert said.splitlines()[0].startswith("ID  FROM")
+    assert said.splitlines()[1].strip().startswith(str(number))
+    assert said.endswith("1 appointment cancelled.\n")
+    assert "No appointments stand" in admin.types("cancel", closure["id"], "--reason", "r", "--yes")
+    clinic.http.delete(f"/closure/{closure['id']}")
+    assert "X-mas" not in admin.types("list", "--all")
+
+
+def test_a_schedule_that_changes_meanwhile(
+    admin: Administrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def change(*_: object) -> None:
+        raise RegistryChanged
+
+    monkeypatch.setattr(Importing, "carry_out", change)
+    said = admin.types("import", "holidays.ics", "--yes", status=1)
+    assert "the schedule was changed meanwhile, and nothing was imported" in said
+    assert admin.reads("list") == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (DatabaseUnavailable("the disk is full"), "the disk is full. Nothing was done"),
+        (OutcomeUnknown("no answer"), "no answer. It may have been done"),
+        (KeyboardInterrupt(), "interrupted"),
+    ],
+)
+def test_an_outage_is_one_line(
+    admin: Administrator, monkeypatch: pytest.MonkeyPatch, error: BaseException, said: str
+) -> None:
+    async def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Importing, "carry_out", fail)
+    assert f"clinic: {said}" in admin.types("import", "holidays.ics", "--yes", status=1)
 
 
 def test_a_wrong_file_changes_nothing(admin: Administrator) -> None:
