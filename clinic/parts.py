@@ -14,9 +14,11 @@ from clinic.appointments import endpoints as appointments
 from clinic.appointments.desk import Desk
 from clinic.appointments.registry_book import RegistryBook
 from clinic.database import Database, read_database_url
+from clinic.events import describe
 from clinic.messaging.broker import Broker
 from clinic.messaging.consumer import Consumer
 from clinic.messaging.embedded import EmbeddedBroker
+from clinic.messaging.journal import Journal
 from clinic.messaging.outbox import Outbox
 from clinic.messaging.rabbitmq import RabbitBroker
 from clinic.messaging.rabbitmq.address import read_address
@@ -136,6 +138,7 @@ class Parts:
             recognise,
             settings.death_limit,
             settings.error_probability,
+            Journal(self.database, describe),
         )
 
     @cached_property
