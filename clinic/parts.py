@@ -24,6 +24,10 @@ from clinic.messaging.rabbitmq import RabbitBroker
 from clinic.messaging.rabbitmq.address import read_address
 from clinic.messaging.rabbitmq.topology import QueueType, Topology
 from clinic.messaging.relay import Relay
+from clinic.operating import endpoints as operating
+from clinic.operating.operations import Operations
+from clinic.operating.service import Operating
+from clinic.operating.walking import Worker
 from clinic.registry import endpoints as registry
 from clinic.registry import schedule_endpoints as schedule
 from clinic.registry.memory import Memory
@@ -41,6 +45,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     *registry.ENDPOINTS,
     *schedule.ENDPOINTS,
     *analytics.ENDPOINTS,
+    *operating.ENDPOINTS,
     *health.ENDPOINTS,
     *docs.ENDPOINTS,
 )
@@ -142,6 +147,21 @@ class Parts:
         )
 
     @cached_property
+    def operations(self) -> Operations:
+        """What can be done with messages that are not solved."""
+        return Operations(self.database, self.broker)
+
+    @cached_property
+    def worker(self) -> Worker:
+        """What carries out operations on messages that are not solved."""
+        return Worker(self.database, self.broker, self.outbox, recognise, describe)
+
+    @cached_property
+    def operating(self) -> Operating:
+        """The service that carries out operations."""
+        return Operating(self.worker, datetime.timedelta(days=self.settings.retention_days))
+
+    @cached_property
     def api(self) -> list[Route]:
         """The routes of the HTTP API and of its description."""
         return [
@@ -149,6 +169,9 @@ class Parts:
             *routes(registry.ENDPOINTS, self.registry),
             *routes(schedule.ENDPOINTS, self.scheduling),
             *routes(analytics.ENDPOINTS, analytics.Analytics(self.database, self.hours.minutes)),
+            *routes(
+                operating.ENDPOINTS, operating.NotSolved(self.operations, self.registry, self.memory)
+            ),
             *routes(docs.ENDPOINTS, docs.Documents(__version__, ENDPOINTS)),
         ]
 

@@ -108,6 +108,11 @@ def consumer_alone(process: Process) -> Service:
     return Service("consumer", process.parts.consumer.run, after=(DATABASE,))
 
 
+def operating(process: Process) -> Service:
+    """Replay and discard what an operator has started, and forget what was kept for long enough."""
+    return Service("operating", process.parts.operating.run, essential=False, after=(DATABASE,))
+
+
 def database(process: Process) -> Service:
     """Bring the database up to date, and look after it.
 
@@ -124,9 +129,9 @@ def database(process: Process) -> Service:
 
 
 ROLES: dict[Role, tuple[Callable[[Process], Service], ...]] = {
-    Role.ALL: (api, booking, relay, consumer, database),
-    Role.API: (api, booking, relay, database),
-    Role.CONSUMER: (health_only, consumer_alone, database),
+    Role.ALL: (api, booking, relay, consumer, operating, database),
+    Role.API: (api, booking, relay, operating, database),
+    Role.CONSUMER: (health_only, consumer_alone, operating, database),
 }
 
 

@@ -178,6 +178,24 @@ DELETE_CLOSED = Sql(
     """,
 )
 
+INSERT_OPENED = Sql(
+    sqlite="""
+        insert into outbox (position, relay_at, published_at, publications)
+        select position, :again_at, :now, 1
+        from json_each(:ids) join event on event.id = json_each.value
+        where true
+        on conflict do nothing
+    """,
+    postgresql="""
+        insert into outbox (position, relay_at, published_at, publications)
+        select position, cast(:again_at as timestamptz), cast(:now as timestamptz), 1
+        from json_array_elements_text(cast(:ids as json)) as told (event_id)
+        join event on id = event_id
+        order by position
+        on conflict do nothing
+    """,
+)
+
 SELECT_EVENTS = Sql(
     sqlite="""
         select id, body from event where id in (select value from json_each(:ids))
@@ -272,6 +290,15 @@ class Outbox:
     async def close(self, connection: Connection, ids: Sequence[str]) -> None:
         """Close events: they are recorded, or set aside for a person. Unknown ids are no error."""
         await connection.execute(DELETE_CLOSED, {"ids": list(ids)})
+
+    async def open_again(self, connection: Connection, ids: Sequence[str]) -> None:
+        """Open closed events that are about to be published again, as if they had been just now.
+
+        Unless a consumer closes them, they are due like every event that was published.
+        """
+        now = self.now()
+        values = {"ids": list(ids), "now": now, "again_at": now + self.again_after}
+        await connection.execute(INSERT_OPENED, values)
 
     @property
     def holds_any(self) -> bool:
