@@ -170,7 +170,8 @@ class Parts:
             *routes(schedule.ENDPOINTS, self.scheduling),
             *routes(analytics.ENDPOINTS, analytics.Analytics(self.database, self.hours.minutes)),
             *routes(
-                operating.ENDPOINTS, operating.NotSolved(self.operations, self.registry, self.memory)
+                operating.ENDPOINTS,
+                operating.NotSolved(self.operations, self.registry, self.memory),
             ),
             *routes(docs.ENDPOINTS, docs.Documents(__version__, ENDPOINTS)),
         ]
