@@ -35,12 +35,18 @@ class CarryingOut:
             tasks.start_soon(self._stop_at_a_signal)
             if sys.stderr.isatty():
                 tasks.start_soon(self._show_progress)
-            while (ended := await self._go_on()) is None:
-                await anyio.sleep(LOOK_SECONDS)
+            ended = await self._end()
             tasks.cancel_scope.cancel()
         if sys.stderr.isatty():
             sys.stderr.write("\r")
         return ended
+
+    async def _end(self) -> Operation:
+        while True:
+            ended = await self._go_on()
+            if ended is not None:
+                return ended
+            await anyio.sleep(LOOK_SECONDS)
 
     async def _go_on(self) -> Operation | None:
         """Go on with it, and return it once it has ended."""
