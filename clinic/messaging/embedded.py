@@ -45,7 +45,7 @@ from clinic.messaging.message import Message
 # that other processes published, and for leases and TTLs that have run out.
 LOOK_SECONDS = 0.2
 # Messages set aside that are read at a time.
-ASIDE_BATCH = 500
+ASIDE_BATCH = 1000
 
 INSERT_MESSAGES = Sql(
     sqlite="""

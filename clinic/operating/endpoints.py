@@ -44,10 +44,7 @@ LISTED: dict[str, Schema] = {
     "set_aside_at": MOMENT,
     "state": {
         "type": "string",
-        "enum": [
-            *("waiting", "replaying", "discarding"),
-            *("replayed", "dropped", "discarded", "missing"),
-        ],
+        "enum": ["waiting", "replayed", "dropped", "discarded", "missing"],
     },
     "ended_at": MAYBE_MOMENT,
     "operation_id": MAYBE_NUMBER,

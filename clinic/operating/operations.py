@@ -5,6 +5,7 @@ the last position of the index at that moment. Whatever is set aside later is no
 """
 
 import datetime
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -106,8 +107,8 @@ class Operation:
     """Something planned for messages that were set aside.
 
     ``messages`` is how many it was about when it was planned: ``recorded`` of them are recorded
-    already, and ``foreign_messages`` are no events of this clinic. ``results`` counts by state
-    those that it has dealt with.
+    already, and ``foreign_messages`` are no events of this clinic. ``in_hand`` are the positions
+    of those that are being taken out. ``results`` counts by state those that it has dealt with.
     """
 
     id: int
@@ -125,13 +126,13 @@ class Operation:
     started_at: datetime.datetime | None
     ended_at: datetime.datetime | None
     trouble: str | None
+    in_hand: tuple[int, ...]
     results: dict[str, int] = field(default_factory=dict)
 
     @property
     def dealt_with(self) -> int:
         """How many messages it has dealt with."""
-        open_states = ("replaying", "discarding")
-        return sum(count for state, count in self.results.items() if state not in open_states)
+        return sum(self.results.values())
 
 
 @dataclass(frozen=True)
@@ -276,6 +277,7 @@ def operation_from(row: Row, results: dict[str, int]) -> Operation:
     """Return the operation that a row stands for."""
     told = {
         **row,
+        "in_hand": tuple(json.loads(row["in_hand"])),
         "verb": Verb(row["verb"]),
         "selection": Selection.unpacked(row["selection"]),
         "status": Status(row["status"]),

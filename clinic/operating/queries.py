@@ -124,22 +124,6 @@ async def select_planned(
     return row
 
 
-COUNT_LEFT = _selecting("""
-    select count(*) as messages from set_aside
-    where (state in ('replaying', 'discarding') and operation_id = :operation_id)
-        or (state = 'waiting' and {selected})
-""")
-
-
-async def count_left(
-    connection: Connection, operation_id: int, selection: Selection, up_to: int
-) -> int:
-    """Return how many rows an operation has still to deal with."""
-    values = _values(selection, up_to, operation_id=operation_id)
-    (row,) = await connection.fetch_all(COUNT_LEFT, values)
-    return int(row["messages"])
-
-
 SELECT_LAST = "select coalesce(max(position), 0) as position from set_aside"
 
 
@@ -151,24 +135,15 @@ async def select_last(connection: Connection) -> int:
 
 _OF_KEYS = """
     select
-        position, key, state, event_id,
-        case
-            when state in ('replaying', 'discarding') then operation_id = :operation_id
-            when state = 'waiting' then {selected}
-            else {never}
-        end as selected
+        position, key, state, event_id, (state = 'waiting' and {selected}) as selected
     from set_aside
-    where state in ('waiting', 'replaying', 'discarding', 'missing') and key in (
-        select value from {keys}
-    )
+    where state in ('waiting', 'missing') and key in (select value from {keys})
     order by position
 """
 SELECT_OF_KEYS = Sql(
-    sqlite=_OF_KEYS.format(selected=_ON_SQLITE, never="0", keys="json_each(:keys)"),
+    sqlite=_OF_KEYS.format(selected=_ON_SQLITE, keys="json_each(:keys)"),
     postgresql=_OF_KEYS.format(
-        selected=_ON_POSTGRESQL,
-        never="false",
-        keys="json_array_elements_text(cast(:keys as json))",
+        selected=_ON_POSTGRESQL, keys="json_array_elements_text(cast(:keys as json))"
     ),
 )
 
@@ -176,12 +151,11 @@ SELECT_OF_KEYS = Sql(
 async def select_of_keys(
     connection: Connection,
     keys: Sequence[str],
-    operation_id: int,
     selection: Selection,
     up_to: int,
 ) -> list[Row]:
-    """Return rows that messages of these keys may be of, and whether an operation is about them."""
-    values = _values(selection, up_to, keys=list(keys), operation_id=operation_id)
+    """Return rows that messages of these keys may be of, and whether they are selected."""
+    values = _values(selection, up_to, keys=list(keys))
     return await connection.fetch_all(SELECT_OF_KEYS, values)
 
 
@@ -240,31 +214,58 @@ async def update_states(
     await connection.execute(UPDATE_STATES, values)
 
 
-UPDATE_FINISHED = _selecting("""
-    update set_aside
-    set operation_id = :operation_id, ended_at = :now,
-        state = case state
-            when 'replaying' then 'replayed' when 'discarding' then 'discarded' else 'missing'
-        end
-    where (state in ('replaying', 'discarding') and operation_id = :operation_id)
-        or (state = 'waiting' and {selected})
+UPDATE_IN_HAND = "update operation set in_hand = cast(:in_hand as text) where id = :id"
+
+
+async def update_in_hand(
+    connection: Connection, operation_id: int, positions: Sequence[int]
+) -> None:
+    """Write down which messages an operation is about to take out of the queue."""
+    await connection.execute(UPDATE_IN_HAND, {"id": operation_id, "in_hand": list(positions)})
+
+
+UPDATE_TAKEN = Sql(
+    sqlite="""
+        update set_aside set state = :state, operation_id = :operation_id, ended_at = :now
+        where state in ('waiting', 'missing') and position in (
+            select value from operation, json_each(in_hand) where operation.id = :operation_id
+        )
+    """,
+    postgresql="""
+        update set_aside set state = :state, operation_id = :operation_id, ended_at = :now
+        where state in ('waiting', 'missing') and position in (
+            select cast(value as bigint)
+            from operation, json_array_elements_text(cast(in_hand as json))
+            where operation.id = :operation_id
+        )
+    """,
+)
+
+
+async def update_taken(
+    connection: Connection, operation_id: int, state: str, now: datetime.datetime
+) -> None:
+    """End what an operation has in hand, and was not in the queue any more: it was taken out."""
+    values = {"operation_id": operation_id, "state": state, "now": now}
+    await connection.execute(UPDATE_TAKEN, values)
+
+
+UPDATE_NOT_FOUND = _selecting("""
+    update set_aside set state = 'missing', operation_id = :operation_id, ended_at = :now
+    where state = 'waiting' and {selected}
 """)
 
 
-async def update_finished(
+async def update_not_found(
     connection: Connection,
     operation_id: int,
     selection: Selection,
     up_to: int,
     now: datetime.datetime,
 ) -> None:
-    """End what an operation is about after the whole queue was seen.
-
-    A message that was being taken out and is in the queue no more was taken out; one that was not
-    in the queue at all is missing.
-    """
+    """Mark what an operation is about and did not find in the whole queue."""
     values = _values(selection, up_to, operation_id=operation_id, now=now)
-    await connection.execute(UPDATE_FINISHED, values)
+    await connection.execute(UPDATE_NOT_FOUND, values)
 
 
 UPDATE_MISSING = Sql(
@@ -416,6 +417,21 @@ CLAIM_LEASE = Sql(
         returning holder
     """,
 )
+RENEW_LEASE = Sql(
+    sqlite="""
+        update operation_lease set holder = :holder, ends_at = :ends_at
+        where (holder = :holder or ends_at < :now)
+            and exists (select 1 from operation where id = :id and status = 'running')
+        returning holder
+    """,
+    postgresql="""
+        update operation_lease
+        set holder = :holder, ends_at = statement_timestamp() + cast(:lease as interval)
+        where (holder = cast(:holder as text) or ends_at < statement_timestamp())
+            and exists (select 1 from operation where id = :id and status = 'running')
+        returning holder
+    """,
+)
 GIVE_BACK_LEASE = Sql(
     sqlite="update operation_lease set ends_at = '' where holder = :holder",
     postgresql="update operation_lease set ends_at = '-infinity' where holder = :holder",
@@ -431,6 +447,18 @@ async def claim_lease(
     """
     values = {"holder": holder, "lease": lease, "ends_at": now + lease, "now": now}
     return bool(await connection.fetch_all(CLAIM_LEASE, values))
+
+
+async def renew_lease(
+    connection: Connection,
+    holder: str,
+    operation_id: int,
+    lease: datetime.timedelta,
+    now: datetime.datetime,
+) -> bool:
+    """Renew the lease to carry out an operation; return whether it could be had, and still runs."""
+    values = {"holder": holder, "id": operation_id, "lease": lease, "now": now}
+    return bool(await connection.fetch_all(RENEW_LEASE, {**values, "ends_at": now + lease}))
 
 
 async def give_back_lease(database: Database, holder: str) -> None:

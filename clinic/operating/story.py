@@ -16,16 +16,6 @@ from clinic.messaging.attempts import select_attempts
 from clinic.operating.operations import moment
 from clinic.operating.queries import select_events_of, select_stays
 
-# What has become of a stay in not solved, as a step of the story.
-STEPS = {
-    "replaying": "replayed",
-    "replayed": "replayed",
-    "dropped": "dropped",
-    "discarding": "discarded",
-    "discarded": "discarded",
-    "missing": "missing",
-}
-
 Step = dict[str, object]
 
 
@@ -70,7 +60,7 @@ def state_of(event: Row, stays: Sequence[Row]) -> str:
     if event["open"] is not None:
         return "published" if event["published_at"] is not None else "to_be_published"
     # Neither open nor anywhere: somebody took it out of the queue, and nobody knows where it is.
-    return "discarded" if last in ("discarded", "discarding") else "missing"
+    return "discarded" if last == "discarded" else "missing"
 
 
 def steps(event: Row, attempts: Sequence[Row], stays: Sequence[Row]) -> list[Step]:
@@ -107,7 +97,7 @@ def steps(event: Row, attempts: Sequence[Row], stays: Sequence[Row]) -> list[Ste
             }
         )
         if one["state"] != "waiting":
-            step = {"what": STEPS[one["state"]], **stay, "operation_id": one["operation_id"]}
+            step = {"what": one["state"], **stay, "operation_id": one["operation_id"]}
             step |= {"by": one["planned_by"], "reason": one["why"]}
             found.append({"at": moment(one["ended_at"]), **step})
     if event["recorded_at"] is not None:

@@ -1,10 +1,9 @@
 """Carry out operations: walk through the queue, and deal with the messages in chunks.
 
-Each chunk first writes down, in one transaction, that its messages are being taken out; then the
-broker takes them out; then their end is written down. So wherever a process dies, the next one
-finds out: a message that was being taken out and is still in the queue is taken out now; one that
-is not in the queue any more was taken out. A message is never out of not solved before it is safely
-in main, or kept in the database.
+Each chunk first writes down which messages it has in hand; then the broker takes them out; then
+their ends are written down. So wherever a process dies, the next one finds out: a message that was
+in hand and is still in the queue is taken out now; one that is not in the queue any more was taken
+out. A message is never out of not solved before it is safely in main, or kept in the database.
 
 Whoever holds the lease carries out operations, one at a time, since a walk holds what it has seen.
 """
@@ -20,6 +19,7 @@ from typing import TypeVar
 
 import anyio
 
+from clinic.analytics.queries import select_recorded
 from clinic.database import Connection, Database, Row, again_if_lost, utc_now
 from clinic.messaging.broker import Aside, Broker, NotSolved
 from clinic.messaging.consumer import Recognise, Standing
@@ -37,16 +37,18 @@ from clinic.messaging.set_aside import (
 from clinic.operating.operations import Operation, Status, Verb, operation_from
 from clinic.operating.queries import (
     claim_lease,
-    count_left,
     give_back_lease,
+    renew_lease,
     select_discarded,
     select_of_keys,
-    select_operation,
+    select_planned,
     select_running,
-    update_finished,
+    update_in_hand,
     update_missing,
+    update_not_found,
     update_states,
     update_status,
+    update_taken,
     update_trouble,
 )
 from clinic.operating.selection import Selection
@@ -57,8 +59,9 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Messages that are taken out at a time, as many as a relay publishes.
-CHUNK = 400
+# Messages that are taken out at a time. With smaller chunks a replay waits more for the database:
+# those of 400 had a quarter of a relay's rate.
+CHUNK = 1000
 # How long a process may take over a chunk before another one goes on with the operation: longer
 # than a broker may take to confirm it.
 LEASE = datetime.timedelta(seconds=15)
@@ -83,11 +86,16 @@ class Matched:
 
 @dataclass
 class Walk:
-    """One walk through the queue: which rows of the index were seen, how many are left to find."""
+    """One walk through the queue: which rows of the index were seen, how many are left to find.
+
+    ``in_hand`` are those of which it is not known yet whether they were taken out: those of the
+    chunk, and those that a process had in hand when it died.
+    """
 
     operation: Operation
     left: int
     seen: set[int] = field(default_factory=set)
+    in_hand: set[int] = field(default_factory=set)
 
     @property
     def selection(self) -> Selection:
@@ -151,7 +159,8 @@ class Worker:
     async def _walk(
         self, operation: Operation, session: NotSolved, stopping: Callable[[], bool]
     ) -> None:
-        walk = Walk(operation, await self._transact(partial(self._left, operation)))
+        left = await self._transact(partial(self._left, operation))
+        walk = Walk(operation, left, in_hand=set(operation.in_hand))
         while walk.left > 0 or operation.verb is Verb.CHECK:
             found = await session.look()
             if not found:
@@ -160,7 +169,7 @@ class Worker:
             walk.seen |= seen
             for chunk in chunks(matched, chunk_size(operation)):
                 check_stop(stopping)
-                await self._take_out(operation, session, chunk)
+                await self._take_out(walk, session, chunk)
                 walk.left -= len(chunk)
                 await self._keep_rate(operation, len(chunk))
             check_stop(stopping)
@@ -171,7 +180,8 @@ class Worker:
         await self._go_on(connection, operation)
         if operation.verb is Verb.CHECK:
             return 0
-        return await count_left(connection, operation.id, operation.selection, operation.up_to)
+        planned = await select_planned(connection, "waiting", operation.selection, operation.up_to)
+        return int(planned["messages"])
 
     async def _match(
         self, walk: Walk, found: Sequence[Aside], connection: Connection
@@ -185,7 +195,7 @@ class Worker:
         await self._go_on(connection, operation)
         keys = list(dict.fromkeys(one.key for one in found))
         rows: defaultdict[str, list[Row]] = defaultdict(list)
-        for row in await select_of_keys(connection, keys, operation.id, walk.selection, walk.up_to):
+        for row in await select_of_keys(connection, keys, walk.selection, walk.up_to):
             if row["position"] not in walk.seen:
                 rows[row["key"]].append(row)
         matched: list[Matched] = []
@@ -235,66 +245,62 @@ class Worker:
             )
         await insert_set_aside(connection, rows)
 
-    async def _take_out(
-        self, operation: Operation, session: NotSolved, chunk: Sequence[Matched]
-    ) -> None:
+    async def _take_out(self, walk: Walk, session: NotSolved, chunk: Sequence[Matched]) -> None:
         """Replay or discard a chunk; see this module."""
-        recorded: set[str] = set()
-        if operation.verb is Verb.REPLAY:
-            recorded = await self._transact(partial(self._begin_replay, operation, chunk))
+        walk.in_hand |= {one.position for one in chunk}
+        if walk.operation.verb is Verb.REPLAY:
+            recorded = await self._transact(partial(self._begin_replay, walk, chunk))
             drop = [one for one in chunk if one.event_id in recorded]
             await session.replay([one.aside for one in chunk if one.event_id not in recorded])
             await session.discard([one.aside for one in drop])
             ends = {one.position: "replayed" for one in chunk}
             ends |= {one.position: "dropped" for one in drop}
         else:
-            await self._transact(partial(self._begin_discard, operation, chunk))
+            await self._transact(partial(self._begin_discard, walk, chunk))
             await session.discard([one.aside for one in chunk])
             ends = {one.position: "discarded" for one in chunk}
-        await self._transact(partial(self._end, operation, ends))
+        walk.in_hand -= ends.keys()
+        await self._transact(partial(self._end, walk, ends))
 
     async def _begin_replay(
-        self, operation: Operation, chunk: Sequence[Matched], connection: Connection
+        self, walk: Walk, chunk: Sequence[Matched], connection: Connection
     ) -> set[str]:
         """Note that messages are being replayed; return the ids of events recorded already.
 
         Those that are not are open again: if the broker loses them, a relay publishes them.
         """
-        await self._go_on(connection, operation)
-        states = [{"position": one.position, "state": "replaying"} for one in chunk]
-        await update_states(connection, states, operation.id, self.clock())
-        known = [one for one in chunk if one.event_id is not None]
-        standings = await self.recognise(connection, [one.aside.message for one in known])
-        recorded = {
-            str(one.event_id)
-            for one, standing in zip(known, standings, strict=True)
-            if standing is Standing.HANDLED
-        }
-        opened = [str(one.event_id) for one in known if one.event_id not in recorded]
-        if opened:
+        await self._begin(walk, connection)
+        known = [one.event_id for one in chunk if one.event_id is not None]
+        recorded = await select_recorded(connection, known) if known else set()
+        if opened := [one for one in known if one not in recorded]:
             await self.outbox.open_again(connection, opened)
         return recorded
 
     async def _begin_discard(
-        self, operation: Operation, chunk: Sequence[Matched], connection: Connection
+        self, walk: Walk, chunk: Sequence[Matched], connection: Connection
     ) -> None:
         """Keep messages whole, and note that they are being discarded."""
-        await self._go_on(connection, operation)
-        states = [
+        await self._begin(walk, connection)
+        kept = [
             {
                 "position": one.position,
-                "state": "discarding",
-                "message": None if one.event_id is not None else packed(one.aside.message),
+                "state": "waiting",
+                "message": packed(one.aside.message),
             }
             for one in chunk
+            if one.event_id is None
         ]
-        await update_states(connection, states, operation.id, self.clock())
+        if kept:
+            await update_states(connection, kept, None, self.clock())
 
-    async def _end(
-        self, operation: Operation, ends: dict[int, str], connection: Connection
-    ) -> None:
+    async def _begin(self, walk: Walk, connection: Connection) -> None:
+        await self._go_on(connection, walk.operation)
+        await update_in_hand(connection, walk.operation.id, sorted(walk.in_hand))
+
+    async def _end(self, walk: Walk, ends: dict[int, str], connection: Connection) -> None:
         states = [{"position": position, "state": state} for position, state in ends.items()]
-        await update_states(connection, states, operation.id, self.clock())
+        await update_states(connection, states, walk.operation.id, self.clock())
+        await update_in_hand(connection, walk.operation.id, sorted(walk.in_hand))
 
     async def _restore(
         self, operation: Operation, session: NotSolved, stopping: Callable[[], bool]
@@ -330,7 +336,9 @@ class Worker:
         if operation.verb is Verb.CHECK:
             await update_missing(connection, operation.id, sorted(walk.seen), operation.up_to, now)
         else:
-            await update_finished(
+            taken = "replayed" if operation.verb is Verb.REPLAY else "discarded"
+            await update_taken(connection, operation.id, taken, now)
+            await update_not_found(
                 connection, operation.id, operation.selection, operation.up_to, now
             )
         await self._done(operation, connection)
@@ -344,9 +352,7 @@ class Worker:
         Raises:
             Interrupted: the operation was stopped, or another process goes on with it.
         """
-        row = await select_operation(connection, operation.id)
-        running = row is not None and row["status"] == Status.RUNNING
-        if not running or not await self._claim(connection):
+        if not await renew_lease(connection, self.name, operation.id, LEASE, self.clock()):
             raise Interrupted
 
     async def _claim(self, connection: Connection) -> bool:

@@ -32,11 +32,10 @@ create table if not exists set_aside (
     reason text not null,
     deliveries integer,
     set_aside_at text not null,
-    -- waiting: in the queue. replaying, discarding: perhaps taken out of it already; the operation finds out.
-    -- replayed, dropped (it was recorded already), discarded: taken out. missing: it was not in the queue.
-    state text not null default 'waiting' check (
-        state in ('waiting', 'replaying', 'discarding', 'replayed', 'dropped', 'discarded', 'missing')
-    ),
+    -- waiting: in the queue. replayed, dropped (it was recorded already), discarded: taken out of it.
+    -- missing: it was not there.
+    state text not null default 'waiting'
+        check (state in ('waiting', 'replayed', 'dropped', 'discarded', 'missing')),
     ended_at text,
     operation_id integer,
     -- The whole message as JSON in ASCII, where it is not the event of our log.
@@ -68,6 +67,9 @@ create table if not exists operation (
     planned_at text not null,
     started_at text,
     ended_at text,
+    -- The positions that are being taken out of the queue at this moment, as a JSON list: written before
+    -- they are, and emptied when their ends are written.
+    in_hand text not null default '[]',
     -- Why it does not go on at this moment, if so.
     trouble text
 );

@@ -370,7 +370,7 @@ async def test_what_is_set_aside_during_a_session_is_seen_too(broker: Broker) ->
 
 async def test_a_session_of_many_keeps_all_that_it_leaves(broker: Broker) -> None:
     """More than a broker hands over at a time."""
-    many = 1300
+    many = 2300
     async with broker.set_aside() as session:
         keys = await session.restore([(message(number), "a reason") for number in range(many)])
     async with broker.set_aside() as session:

@@ -29,7 +29,7 @@ from clinic.messaging.rabbitmq.publishing import Publisher
 from clinic.messaging.rabbitmq.topology import Topology
 
 # Messages that are read at a time: their envelopes and bodies are in memory meanwhile.
-PREFETCH = 500
+PREFETCH = 1000
 # In characters of all bodies: with a larger batch there would be no bound to the memory.
 LARGEST_BATCH = 16 * 2**20
 # How long nothing arrives before the queue is asked whether it is empty, and asked once more:
@@ -59,7 +59,8 @@ class SettingRight:
         self._news = asyncio.Event()
         self._over = ""
         self._tags: list[str] = []
-        # The deliveries of the newest consumer that are not acknowledged.
+        # The deliveries that are not acknowledged: all, and those of the newest consumer.
+        self._unsettled: set[int] = set()
         self._held: set[int] = set()
         self._endings: list[asyncio.Future[Any]] = []
 
@@ -132,10 +133,18 @@ class SettingRight:
         """Acknowledge messages; see ``NotSolved``."""
         if self._over:
             raise BrokerUnavailable(self._over)
+        tags = {one.tag for one in messages} & self._unsettled
+        # With one frame all that come before the first that is left.
+        oldest_left = min(self._unsettled - tags, default=max(tags, default=0) + 1)
+        together = max((tag for tag in tags if tag < oldest_left), default=None)
         with as_unavailable("does not answer"), step():
-            for one in messages:
-                await self._channel.basic_ack(one.tag, wait=one is messages[-1])
-        self._held.difference_update(one.tag for one in messages)
+            for tag in sorted(tag for tag in tags if tag > oldest_left):
+                # Until it is on its way, or it could be lost with the process.
+                await self._channel.basic_ack(tag, wait=together is None)
+            if together is not None:
+                await self._channel.basic_ack(together, multiple=True)
+        self._unsettled -= tags
+        self._held -= tags
 
     async def restore(self, messages: Sequence[tuple[Message, str]]) -> Sequence[str]:
         """Publish messages to not solved; see ``NotSolved``."""
@@ -162,6 +171,7 @@ class SettingRight:
 
     async def _on_message(self, message: DeliveredMessage) -> None:
         self._held.add(int(message.delivery_tag or 0))
+        self._unsettled.add(int(message.delivery_tag or 0))
         self._arrived.append(message)
         self._news.set()
 
