@@ -29,6 +29,7 @@ INSERT_SET_ASIDE = Sql(
             value->>'kind', value->>'reason', value->>'deliveries', value->>'set_aside_at',
             value->>'message'
         from json_each(:rows)
+        returning position
     """,
     postgresql="""
         insert into set_aside (
@@ -40,6 +41,7 @@ INSERT_SET_ASIDE = Sql(
             key text, event_id text, event_type text, office_id bigint, kind text, reason text,
             deliveries int, set_aside_at timestamptz, message text
         )
+        returning position
     """,
 )
 
@@ -81,9 +83,10 @@ class SetAside:
     message: str | None
 
 
-async def insert_set_aside(connection: Connection, rows: Sequence[SetAside]) -> None:
-    """Write what was set aside into the index."""
-    await connection.execute(INSERT_SET_ASIDE, {"rows": [as_row(one) for one in rows]})
+async def insert_set_aside(connection: Connection, rows: Sequence[SetAside]) -> set[int]:
+    """Write what was set aside into the index; return the positions of the rows."""
+    values = {"rows": [as_row(one) for one in rows]}
+    return {row["position"] for row in await connection.fetch_all(INSERT_SET_ASIDE, values)}
 
 
 def packed(message: Message) -> str:

@@ -218,10 +218,10 @@ class Worker:
             states = [{"position": position, "state": "waiting"} for position in back]
             await update_states(connection, states, None, self.clock())
         if unknown:
-            await self._adopt(connection, unknown)
+            seen |= await self._adopt(connection, unknown)
         return matched, seen
 
-    async def _adopt(self, connection: Connection, found: Sequence[Aside]) -> None:
+    async def _adopt(self, connection: Connection, found: Sequence[Aside]) -> set[int]:
         """Write messages into the index that somebody else put into the queue."""
         now = self.clock()
         standings = await self.recognise(connection, [one.message for one in found])
@@ -243,7 +243,7 @@ class Worker:
                     message=None if known else packed_if_small(one.message),
                 )
             )
-        await insert_set_aside(connection, rows)
+        return await insert_set_aside(connection, rows)
 
     async def _take_out(self, walk: Walk, session: NotSolved, chunk: Sequence[Matched]) -> None:
         """Replay or discard a chunk; see this module."""
