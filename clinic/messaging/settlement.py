@@ -14,6 +14,9 @@ class Ending:
     reason: str = ""
 
 
+SOLVED = Ending()
+
+
 async def settle(delivery: Delivery, failure: Exception | None, death_limit: int) -> Ending | None:
     """Bring a delivery to its end; return that of its message, or None if it comes back.
 
@@ -24,7 +27,7 @@ async def settle(delivery: Delivery, failure: Exception | None, death_limit: int
     match failure:
         case None:
             await delivery.solved()
-            return Ending()
+            return SOLVED
         case Unreadable():
             reason = f"unreadable: {failure}"
         case _ if delivery.deaths >= death_limit:

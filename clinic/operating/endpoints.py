@@ -422,8 +422,8 @@ ENDPOINTS: tuple[Endpoint[NotSolved], ...] = (
         summary="Get the story of an appointment's events",
         text="The whole way of each event: told, published, each attempt that failed, recorded; or "
         "set aside, replayed, discarded, and why. An event that was published once and recorded "
-        "within two seconds has no step published. GET /appointment/{id}/events has the events "
-        "themselves.",
+        "at once has no step published: nobody writes down when that was. "
+        "GET /appointment/{id}/events has the events themselves.",
         ids={"id": 1},
         answers=[answered(STORY, EXAMPLE_STORY, "The story.")],
         refusals=[NoSuchRecord, NotNow],

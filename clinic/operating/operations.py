@@ -4,8 +4,10 @@ An operation is planned before it is carried out: that fixes what it is about, b
 the last position of the index at that moment. Whatever is set aside later is none of its business.
 """
 
+import asyncio
 import datetime
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -39,6 +41,8 @@ from clinic.web.refusals import Refusal
 
 # How long a list waits for the broker to say how many messages its queue has.
 COUNT_SECONDS = 2.0
+# How long what it said is told to others who ask.
+COUNTED_SECONDS = 1.0
 
 
 class Verb(StrEnum):
@@ -144,13 +148,15 @@ class Shown:
     attempts: Sequence[Row]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Operations:
     """What can be done with the messages that are not solved."""
 
     database: Database
     broker: Broker
     clock: Callable[[], datetime.datetime] = utc_now
+    _counting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _counted: tuple[float, int | None] = (float("-inf"), None)
 
     async def groups(self, selection: Selection = EVERYTHING) -> list[Row]:
         """Return the kinds of error of what waits, the most frequent first."""
@@ -172,8 +178,17 @@ class Operations:
     async def in_queue(self) -> int | None:
         """Return how many messages the broker has set aside, or None if it does not tell now.
 
-        Messages that an operation holds at this moment are not among them.
+        Messages that an operation holds at this moment are not among them. However many ask, the
+        broker is asked once in ``COUNTED_SECONDS``: it takes connections.
         """
+        async with self._counting:
+            at, counted = self._counted
+            if time.monotonic() >= at + COUNTED_SECONDS:
+                counted = await self._count()
+                self._counted = time.monotonic(), counted
+            return counted
+
+    async def _count(self) -> int | None:
         with anyio.move_on_after(COUNT_SECONDS):
             try:
                 async with self.broker.set_aside() as session:

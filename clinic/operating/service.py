@@ -9,6 +9,7 @@ import anyio
 
 from clinic.database import Connection, again_if_lost, utc_now
 from clinic.messaging.attempts import delete_old_attempts
+from clinic.messaging.outbox import delete_old_publications
 from clinic.operating.queries import delete_old_operations, delete_old_rows
 from clinic.operating.walking import Worker
 from clinic.supervisor import Lifecycle
@@ -63,5 +64,6 @@ class Operating:
         before = self.clock() - self.kept
         deleted = await delete_old_attempts(connection, before, MOST_DELETED)
         deleted = max(deleted, await delete_old_rows(connection, before, MOST_DELETED))
+        await delete_old_publications(connection, before, MOST_DELETED)
         await delete_old_operations(connection, before)
         return deleted

@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from clinic.database import Database, Row
 from clinic.events import subject_of
 from clinic.messaging.attempts import select_attempts
+from clinic.messaging.outbox import select_publications
 from clinic.operating.operations import moment
 from clinic.operating.queries import select_events_of, select_stays
 
@@ -30,21 +31,25 @@ async def story_of(database: Database, appointment_id: int) -> list[dict[str, ob
         ids = [event["id"] for event in events]
         attempts = await select_attempts(connection, ids)
         stays = await select_stays(connection, ids)
+        publications = await select_publications(connection, ids)
     if not events:
         return None
-    attempts_of: defaultdict[str, list[Row]] = defaultdict(list)
-    for one in attempts:
-        attempts_of[one["event_id"]].append(one)
-    stays_of: defaultdict[str, list[Row]] = defaultdict(list)
-    for one in stays:
-        stays_of[one["event_id"]].append(one)
+    attempts_of, stays_of, published = (
+        by_event(attempts),
+        by_event(stays),
+        by_event(publications),
+    )
     return [
         {
             "id": event["id"],
             "type": event["type"],
             "version": from_json(event["body"])["data"]["version"],
             "state": state_of(event, stays_of[event["id"]]),
-            "story": steps(event, attempts_of[event["id"]], stays_of[event["id"]]),
+            "story": in_order(
+                {"at": told_at(event), "what": "told"},
+                *publications_of(event, published[event["id"]]),
+                *steps(event, attempts_of[event["id"]], stays_of[event["id"]]),
+            ),
         }
         for event in events
     ]
@@ -63,17 +68,37 @@ def state_of(event: Row, stays: Sequence[Row]) -> str:
     return "discarded" if last == "discarded" else "missing"
 
 
-def steps(event: Row, attempts: Sequence[Row], stays: Sequence[Row]) -> list[Step]:
-    """Return what happened to an event, in the order of time."""
-    found: list[Step] = [{"at": told_at(event), "what": "told"}]
+def by_event(rows: Sequence[Row]) -> defaultdict[str, list[Row]]:
+    """Return rows by the event that they are about."""
+    found: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row["event_id"]].append(row)
+    return found
+
+
+def publications_of(event: Row, publications: Sequence[Row]) -> list[Step]:
+    """Return when an event was published, each time; the last stands in the outbox, if it is open.
+
+    An event that was published once and is closed has none: nobody wrote down when that was.
+    """
+    moments = {moment(one["published_at"]) for one in publications}
     if event["published_at"] is not None:
-        found.append(
-            {
-                "at": moment(event["published_at"]),
-                "what": "published",
-                "times": event["publications"],
-            }
-        )
+        moments.add(moment(event["published_at"]))
+    return [
+        {"at": at, "what": "published", "times": times}
+        for times, at in enumerate(sorted(filter(None, moments)), 1)
+    ]
+
+
+def in_order(*steps: Step) -> list[Step]:
+    """Return steps in the order of time; what nobody knows the time of stands last."""
+    last = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+    return sorted(steps, key=lambda step: step["at"] or last)  # type: ignore[arg-type, return-value]
+
+
+def steps(event: Row, attempts: Sequence[Row], stays: Sequence[Row]) -> list[Step]:
+    """Return what became of an event after it was published."""
+    found: list[Step] = []
     found += [
         {
             "at": moment(one["failed_at"]),
@@ -102,8 +127,7 @@ def steps(event: Row, attempts: Sequence[Row], stays: Sequence[Row]) -> list[Ste
             found.append({"at": moment(one["ended_at"]), **step})
     if event["recorded_at"] is not None:
         found.append({"at": moment(event["recorded_at"]), "what": "recorded"})
-    last = datetime.datetime.max.replace(tzinfo=datetime.UTC)
-    return sorted(found, key=lambda step: step["at"] or last)  # type: ignore[arg-type, return-value]
+    return found
 
 
 def told_at(event: Row) -> datetime.datetime:

@@ -18,6 +18,15 @@ create table if not exists attempt (
 create index if not exists attempt_event on attempt (event_id, id) where event_id is not null;
 create index if not exists attempt_failed_at on attempt (failed_at);
 
+-- When events were published that were published more than once; most are recorded at once, and have no
+-- row here.
+create table if not exists publication (
+    event_id text not null,
+    published_at timestamptz not null,
+    primary key (event_id, published_at)
+);
+create index if not exists publication_published_at on publication (published_at);
+
 -- The index of not solved: a row for each stay of a message there. The broker's queue is the truth, and
 -- each walk through it corrects this.
 create table if not exists set_aside (
