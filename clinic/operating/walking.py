@@ -65,8 +65,11 @@ CHUNK = 1000
 # How long a process may take over a chunk before another one goes on with the operation: longer
 # than a broker may take to confirm it.
 LEASE = datetime.timedelta(seconds=15)
-# How often to look whether an operation that waits may go on.
-PACE_SECONDS = 1.0
+# How long to try to give the lease back.
+GIVE_BACK_SECONDS = 1.0
+LONGEST_TROUBLE = 500
+# A consumer writes its rows within some 10 ms.
+JOURNAL_SECONDS = 0.3
 
 NO_EVENT = "Nobody gave a reason; the clinic found it in the queue."
 
@@ -131,25 +134,33 @@ class Worker:
         Raises:
             Unavailable: the database or the broker is away. The operation goes on later.
         """
-        row = await select_running(self.database)
-        if row is None or not await self._transact(self._claim):
+        if await select_running(self.database) is None or not await self._transact(self._claim):
             return False
-        operation = operation_from(row, {})
         try:
-            await self._carry_out(operation, stopping)
+            # Read anew: who held the lease before may have gone on with it meanwhile.
+            row = await select_running(self.database)
+            if row is None:
+                return False
+            await self._attempt(operation_from(row, {}), stopping)
         except Interrupted:
             return False
-        except Unavailable as error:
-            await update_trouble(self.database, operation.id, str(error)[:500])
-            raise
         finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(PACE_SECONDS):
+            with anyio.CancelScope(shield=True), anyio.move_on_after(GIVE_BACK_SECONDS):
                 await give_back_lease(self.database, self.name)
         return True
 
+    async def _attempt(self, operation: Operation, stopping: Callable[[], bool]) -> None:
+        try:
+            await self._carry_out(operation, stopping)
+        except Unavailable as error:
+            await update_trouble(self.database, operation.id, str(error)[:LONGEST_TROUBLE])
+            raise
+
     async def _carry_out(self, operation: Operation, stopping: Callable[[], bool]) -> None:
-        log.info("%s %d: begun or taken up again", operation.verb, operation.id)
         async with self.broker.set_aside() as session:
+            log.info("%s %d: begun or taken up again", operation.verb, operation.id)
+            if operation.trouble:
+                await update_trouble(self.database, operation.id, None)
             if operation.verb is Verb.RESTORE:
                 await self._restore(operation, session, stopping)
             else:
@@ -165,8 +176,7 @@ class Worker:
             found = await session.look()
             if not found:
                 break
-            matched, seen = await self._transact(partial(self._match, walk, found))
-            walk.seen |= seen
+            matched = await self._rows(walk, found)
             for chunk in chunks(matched, chunk_size(operation)):
                 check_stop(stopping)
                 await self._take_out(walk, session, chunk)
@@ -183,13 +193,30 @@ class Worker:
         planned = await select_planned(connection, "waiting", operation.selection, operation.up_to)
         return int(planned["messages"])
 
+    async def _rows(self, walk: Walk, found: Sequence[Aside]) -> list[Matched]:
+        """Find the row of each message; return those that the operation is about.
+
+        A message without a row gets one, but not before a consumer that has only just set it aside
+        has had the time to write it.
+        """
+        matched, seen, unknown = await self._transact(partial(self._match, walk, found))
+        walk.seen |= seen
+        if unknown:
+            await anyio.sleep(JOURNAL_SECONDS)
+            late, seen, unknown = await self._transact(partial(self._match, walk, unknown))
+            walk.seen |= seen
+            matched += late
+        if unknown:
+            walk.seen |= await self._transact(partial(self._adopt, unknown))
+        return matched
+
     async def _match(
         self, walk: Walk, found: Sequence[Aside], connection: Connection
-    ) -> tuple[list[Matched], set[int]]:
-        """Find the row of each message; return those that the operation is about, and all rows.
+    ) -> tuple[list[Matched], set[int], list[Aside]]:
+        """Find the row of each message; return what is selected, all rows, and what has none.
 
         Messages that are alike to the last byte are each other's equals, so any of their rows will
-        do. A message without a row gets one; a row that was missing is there again.
+        do. A row that was missing is there again.
         """
         operation = walk.operation
         await self._go_on(connection, operation)
@@ -217,11 +244,9 @@ class Worker:
         if back:
             states = [{"position": position, "state": "waiting"} for position in back]
             await update_states(connection, states, None, self.clock())
-        if unknown:
-            seen |= await self._adopt(connection, unknown)
-        return matched, seen
+        return matched, seen, unknown
 
-    async def _adopt(self, connection: Connection, found: Sequence[Aside]) -> set[int]:
+    async def _adopt(self, found: Sequence[Aside], connection: Connection) -> set[int]:
         """Write messages into the index that somebody else put into the queue."""
         now = self.clock()
         standings = await self.recognise(connection, [one.message for one in found])
@@ -298,6 +323,8 @@ class Worker:
         await update_in_hand(connection, walk.operation.id, sorted(walk.in_hand))
 
     async def _end(self, walk: Walk, ends: dict[int, str], connection: Connection) -> None:
+        if not await self._claim(connection):
+            raise Interrupted  # whoever has the lease finds out what was in hand
         states = [{"position": position, "state": state} for position, state in ends.items()]
         await update_states(connection, states, walk.operation.id, self.clock())
         await update_in_hand(connection, walk.operation.id, sorted(walk.in_hand))

@@ -9,12 +9,19 @@ from clinic.messaging.rabbitmq import RabbitBroker
 from clinic.messaging.rabbitmq.copies import LARGEST_BODY
 from clinic.operating.operations import Verb
 from clinic.operating.selection import Selection
-from tests.messaging.attacked import ASIDE, HOSTILE
-from tests.messaging.stranger import Stranger, properties, short
+from tests.messaging.attacked import ASIDE, HOSTILE, headers, integer
+from tests.messaging.stranger import Stranger, long, properties, short
 from tests.operating.worlds import World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_task_left")]
 
+HEADERS = [
+    {"x_attempts": integer(2**63 - 1)},
+    {"x_attempts": integer(-1)},
+    {"x_attempts": b"S" + long(b"many")},
+    {"x_reason": b"S" + long(b"\xff\0" * 10_000)},
+    {"x_reason": integer(1)},
+]
 BODIES = [b"", b"\xff\xfe\0", b"[" * 100_000, b"x" * 300_000]
 
 
@@ -35,6 +42,7 @@ async def test_hostile_messages_are_operated_as_all_others(clinic: World) -> Non
     assert isinstance(clinic.broker, RabbitBroker)
     hostile = [(raw, f"body of {name}".encode()) for name, raw in HOSTILE.items()]
     hostile += [(properties(message_id=short(b"\xff")), body) for body in BODIES]
+    hostile += [(headers(**one), f"{one}".encode()) for one in HEADERS]
     await anyio.to_thread.run_sync(put, clinic.broker.url, hostile)
     events = await clinic.set_aside(3)
     count = len(hostile)

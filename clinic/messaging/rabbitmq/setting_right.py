@@ -19,7 +19,7 @@ from typing import Any
 import anyio
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from clinic.messaging.broker import Aside, BrokerUnavailable
+from clinic.messaging.broker import LONGEST_REASON, MOST_DEATHS, Aside, BrokerUnavailable
 from clinic.messaging.message import Message
 from clinic.messaging.rabbitmq.connection import as_unavailable, step
 from clinic.messaging.rabbitmq.copies import key_of, named, publishable
@@ -201,7 +201,7 @@ class SettingRight:
         return Aside(
             key_of(found),
             found,
-            reason if isinstance(reason, str) else "",
-            attempts if type(attempts) is int else None,
+            reason[:LONGEST_REASON] if isinstance(reason, str) else "",
+            attempts if type(attempts) is int and 0 < attempts <= MOST_DEATHS else None,
             tag,
         )
