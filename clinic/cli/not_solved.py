@@ -47,7 +47,9 @@ their error, mend what is wrong, then send them round again (replay), or take th
   {door} not-solved restore 17                   bring back what was discarded
   {door} not-solved check                        correct the list by the broker's queue
   {door} not-solved operations                   what was planned, and what came of it
-  {door} not-solved resume 3 | stop 3            go on with an operation; stop it
+  {door} not-solved results 3                    what became of each message of one
+  {door} not-solved resume 3                     go on with one that was stopped, or only planned
+  {door} not-solved stop 3                       stop one between two chunks
 
 It needs no process that runs. What it has begun goes on in any process of the clinic if it is
 killed. Ctrl-C stops it between two chunks.
@@ -91,6 +93,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             doing.add_argument("--reason", required=True, help="why; it is kept with them")
     sub("check", "correct the list by the broker's queue", check)
     sub("operations", "list the newest operations", show_operations)
+    results = sub("results", "list what became of each message of an operation", show_results)
+    results.add_argument("id", type=number)
+    results.add_argument("--limit", type=number, default=100, help="messages to show (100)")
+    results.add_argument("--past", type=number, default=0, help="those after this id")
     for status, text in {
         Status.RUNNING: "go on with an operation, or start one that was planned",
         Status.STOPPED: "stop an operation between two chunks",
@@ -284,6 +290,22 @@ async def show_operations(parsed: argparse.Namespace, parts: Parts) -> int:
     ]
     names = ("id", "verb", "status", "messages", "results", "planned_at", "planned_by", "filter")
     put_table(rows, {name: name.replace("_", " ") for name in names})
+    return DONE
+
+
+async def show_results(parsed: argparse.Namespace, parts: Parts) -> int:
+    """List what became of each message of an operation."""
+    limit = min(parsed.limit, LONGEST_PAGE)
+    rows = await parts.operations.dealt_with(parsed.id, parsed.past, limit)
+    offices = await not_solved(parts).offices()
+    records = [row_record(row, offices) for row in rows]
+    if parsed.json:
+        put(records)
+        return DONE
+    names = ("id", "state", "ended_at", "kind", "event_type", "office_number", "event_id")
+    put_table(records, {name: name.replace("_", " ") for name in names})
+    if len(rows) == limit:
+        put_line("... --limit and --past show more.")
     return DONE
 
 

@@ -70,6 +70,8 @@ def test_a_command_needs_no_process(tmp_path: Path, servers: dict[str, Any]) -> 
     assert "4 messages, up to position 5, by this filter: set aside from" in printed
     assert "Done: 4 replayed." in printed
     assert "Nothing waits." in typed(tmp_path, where, "list")
+    ended = told(tmp_path, where, "results", done["id"])
+    assert [one["state"] for one in ended] == ["replayed"]
     with running(tmp_path, **where) as clinic:
         until(lambda: clinic.totals() == {"booked": 5})
 

@@ -32,6 +32,8 @@ from clinic.messaging.rabbitmq.topology import Topology
 PREFETCH = 1000
 # In characters of all bodies: with a larger batch there would be no bound to the memory.
 LARGEST_BATCH = 16 * 2**20
+# How long to wait for one more message of a batch: each batch costs its reader a transaction.
+GATHER_SECONDS = 0.02
 # How long nothing arrives before the queue is asked whether it is empty, and asked once more:
 # messages may be on their way.
 PAUSE_SECONDS = 0.1
@@ -107,6 +109,7 @@ class SettingRight:
             was_empty = is_empty
             if not is_empty and time.monotonic() > silent_since + SILENCE_SECONDS:
                 self._over = f"RabbitMQ has messages in {self._queue} and delivers none"
+        await self._gather()
         batch: list[Aside] = []
         size = 0
         while self._arrived and len(batch) < PREFETCH and size < LARGEST_BATCH:
@@ -115,6 +118,15 @@ class SettingRight:
             self._incoming.remove_bytes(len(message.body))
             batch.append(self._read(message))
         return batch
+
+    async def _gather(self) -> None:
+        """Wait for the rest of what the newest consumer is sent, while it arrives."""
+        while len(self._held) < PREFETCH and not self._over:
+            self._news.clear()
+            with anyio.move_on_after(GATHER_SECONDS) as waiting:
+                await self._news.wait()
+            if waiting.cancelled_caught:
+                return
 
     async def replay(self, messages: Sequence[Aside]) -> None:
         """Publish to main, then acknowledge; see ``NotSolved``."""
