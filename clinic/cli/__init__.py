@@ -26,6 +26,7 @@ clinic.db in the working directory.
   {door}                                  a whole clinic on http://127.0.0.1:8000
   {door} --role api --host 0.0.0.0        HTTP only, for all to reach
   {door} --role consumer --port 8002      analytics only; its health on port 8002
+  {door} not-solved list                  what could not be handled; replay it, discard it
   {door} migrate --help                   what a command does, and what it takes
 
 SIGTERM or Ctrl-C finishes the work in hand and stops; a second signal stops at once.

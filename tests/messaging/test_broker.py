@@ -332,7 +332,7 @@ async def test_verbs_take_out_what_they_are_given_and_nothing_else(tried: Tried)
         await session.replay([])
     async with tried.broker.consuming(10) as receive:
         back = await take(receive, 2)
-        assert ids(back) == ["id-1", "id-7"]
+        assert [one.message.id for one in back] == ["id-1", "id-7"]
         for delivery in back:
             await delivery.solved()
         assert await nothing_comes(receive)

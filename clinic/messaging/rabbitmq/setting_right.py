@@ -133,7 +133,9 @@ class SettingRight:
         copies = [(one, named(publishable(one.message, "")[0])) for one in messages]
         while copies:
             # aiormq tells returned messages apart by their ids only, so none twice at a time.
-            batch = {copy.id: (one, copy) for one, copy in reversed(copies)}
+            batch: dict[str, tuple[Aside, Message]] = {}
+            for one, copy in copies:
+                batch.setdefault(copy.id, (one, copy))
             stored = await self._main.publish([copy for _, copy in batch.values()])
             await self.discard([one for one, copy in batch.values() if copy.id in stored])
             if len(stored) < len(batch):
