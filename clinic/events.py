@@ -25,6 +25,7 @@ from uuid_utils import uuid7
 
 from clinic.acting import acting
 from clinic.messaging.message import Message, Unreadable
+from clinic.messaging.set_aside import Description
 
 EventType = Literal[
     "appointment.booked",
@@ -72,6 +73,13 @@ OLDER_REASON = (
     "a message of the older project, which has no event id: it cannot be counted exactly once. "
     "Book the appointment with POST /appointment if it is not in the book, and discard this message"
 )
+
+
+class OlderMessage(Unreadable):
+    """A message of the older project."""
+
+    def __init__(self) -> None:
+        super().__init__(OLDER_REASON)
 
 
 @functools.cache
@@ -197,11 +205,20 @@ def read(message: Message) -> Event:
         return _EVENT.validate_json(body)
     except ValidationError as error:
         if _is_of_the_older_project(body):
-            raise Unreadable(OLDER_REASON) from None
+            raise OlderMessage from None
         # Where and what, but never the input: old messages hold patients' names.
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the body"
         raise Unreadable(f"no event of ours: {where}: {first['msg']}") from None
+
+
+def describe(message: Message) -> Description:
+    """Tell which kind of event a message holds, and of which office; never fails."""
+    try:
+        event = read(message)
+    except Unreadable:
+        return Description()
+    return Description(event.type, event.data.office_id)
 
 
 def _is_of_the_older_project(body: bytes) -> bool:

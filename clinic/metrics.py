@@ -50,13 +50,16 @@ BATCH_SIZE = Histogram(
 PUBLISHED = Counter(
     "clinic_events_published", "Events that the broker confirmed.", registry=REGISTRY
 )
-RECORDED = Counter(
-    "clinic_events_recorded", "Events that were recorded for analytics.", registry=REGISTRY
+HANDLED = Counter(
+    "clinic_deliveries_handled",
+    "Deliveries that were handled: recorded for analytics, or recognised as copies.",
+    registry=REGISTRY,
 )
 FAILED = Counter(
     "clinic_deliveries_failed",
-    "Deliveries whose handling failed, by what became of the message: retried, set_aside.",
-    ("outcome",),
+    "Deliveries whose handling failed, by the class of the error and by what became of the "
+    "message: retried, set_aside.",
+    ("kind", "outcome"),
     registry=REGISTRY,
 )
 RESTARTS = Counter(
@@ -86,8 +89,6 @@ OLDEST_OPEN_SECONDS = Gauge(
 
 for outcome in ("booked", "again", "taken", "closed"):
     BOOKINGS.labels(outcome)
-for outcome in ("retried", "set_aside"):
-    FAILED.labels(outcome)
 
 # To find a child of a metric by its labels takes longer than to count.
 _requests: dict[tuple[str, str, int], Histogram] = {}

@@ -23,14 +23,20 @@ from clinic.appointments import endpoints as appointments
 from clinic.appointments.desk import Desk
 from clinic.appointments.registry_book import RegistryBook
 from clinic.database import Database, read_database_url
+from clinic.events import describe
 from clinic.messaging.broker import Broker
 from clinic.messaging.consumer import Consumer
 from clinic.messaging.embedded import EmbeddedBroker
+from clinic.messaging.journal import Journal
 from clinic.messaging.outbox import Outbox
 from clinic.messaging.rabbitmq import RabbitBroker
 from clinic.messaging.rabbitmq.address import read_address
 from clinic.messaging.rabbitmq.topology import QueueType, Topology
 from clinic.messaging.relay import Relay
+from clinic.operating import endpoints as operating
+from clinic.operating.operations import Operations
+from clinic.operating.service import Operating
+from clinic.operating.walking import Worker
 from clinic.registry import endpoints as registry
 from clinic.registry import schedule_endpoints as schedule
 from clinic.registry.importing import Importing
@@ -51,6 +57,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     *schedule.ENDPOINTS,
     *analytics.ENDPOINTS,
     *access.ENDPOINTS,
+    *operating.ENDPOINTS,
     *health.ENDPOINTS,
     *scraping.ENDPOINTS,
     *docs.ENDPOINTS,
@@ -154,6 +161,7 @@ class Parts:
             recognise,
             settings.death_limit,
             settings.error_probability,
+            Journal(self.database, describe),
         )
 
     @cached_property
@@ -190,15 +198,32 @@ class Parts:
         return Counting(self.database, self.hours)
 
     @cached_property
+    def operations(self) -> Operations:
+        """What can be done with messages that are not solved."""
+        return Operations(self.database, self.broker)
+
+    @cached_property
+    def worker(self) -> Worker:
+        """What carries out operations on messages that are not solved."""
+        return Worker(self.database, self.broker, self.outbox, recognise, describe)
+
+    @cached_property
+    def operating(self) -> Operating:
+        """The service that carries out operations."""
+        return Operating(self.worker, datetime.timedelta(days=self.settings.messages_kept_days))
+
+    @cached_property
     def api(self) -> list[Route]:
         """The routes of the HTTP API and of its description."""
         numbers = analytics.Analytics(self.database, self.counting)
+        not_solved = operating.NotSolved(self.operations, self.registry, self.memory)
         documents = docs.Documents(__version__, ENDPOINTS)
         return [
             *routes(appointments.ENDPOINTS, self.desk, self.guard),
             *routes(registry.ENDPOINTS, self.registry, self.guard),
             *routes(schedule.ENDPOINTS, self.scheduling, self.guard),
             *routes(analytics.ENDPOINTS, numbers, self.guard),
+            *routes(operating.ENDPOINTS, not_solved, self.guard),
             *routes(access.ENDPOINTS, self.audit, self.guard),
             *routes(docs.ENDPOINTS, documents, self.guard),
         ]

@@ -151,6 +151,11 @@ def counting(process: Process) -> Service:
     return Service("counting", run, essential=False, after=(DATABASE,))
 
 
+def operating(process: Process) -> Service:
+    """Replay and discard what an operator has started, and forget what was kept for long enough."""
+    return Service("operating", process.parts.operating.run, essential=False, after=(DATABASE,))
+
+
 def database(process: Process) -> Service:
     """Bring the database up to date, and look after it.
 
@@ -199,9 +204,9 @@ def _named(settings: Settings) -> str:
 
 
 ROLES: dict[Role, tuple[Callable[[Process], Service], ...]] = {
-    Role.ALL: (api, booking, relay, consumer, counting, database),
-    Role.API: (api, booking, relay, database),
-    Role.CONSUMER: (health_only, consumer_alone, counting, database),
+    Role.ALL: (api, booking, relay, consumer, counting, operating, database),
+    Role.API: (api, booking, relay, operating, database),
+    Role.CONSUMER: (health_only, consumer_alone, counting, operating, database),
 }
 
 

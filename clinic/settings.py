@@ -243,6 +243,9 @@ class Settings(BaseSettings):
         setting("CLINIC_REPUBLISH_SECONDS", None)
     )
     error_probability: Annotated[Number, Field(ge=0, le=1)] = setting("ERROR_PROBABILITY", 0.0)
+    messages_kept_days: Annotated[int, Field(ge=1, le=3650)] = setting(
+        "CLINIC_MESSAGES_KEPT_DAYS", 30
+    )
 
     @property
     def port(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clinic import __version__
-from clinic.cli import closures, migrate, run, token
+from clinic.cli import closures, migrate, not_solved, run, token
 from clinic.cli.command import Command
 from clinic.database import BadDatabaseURL
 from clinic.logs import open_standard_streams
@@ -20,6 +20,7 @@ COMMANDS: tuple[Command, ...] = (
     run.COMMAND,
     migrate.COMMAND,
     closures.COMMAND,
+    not_solved.COMMAND,
     token.COMMAND,
 )
 
@@ -32,6 +33,7 @@ clinic.db in the working directory.
   {door} --role api --host 0.0.0.0        HTTP only, for all to reach
   {door} --role consumer --port 8002      analytics only; its health on port 8002
   {door} token make NAME --permission desk   a token, without which others do not get in
+  {door} not-solved list                  what could not be handled; replay it, discard it
   {door} migrate --help                   what a command does, and what it takes
 
 SIGTERM or Ctrl-C finishes the work in hand and stops; a second signal stops at once.

@@ -4,6 +4,10 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
+# What a command returns: it did what was asked for; it did not, or found what should not be; the
+# command line or a setting has to be corrected.
+DONE, FAILED, USAGE = 0, 1, 2
+
 
 @dataclass(frozen=True)
 class Command:

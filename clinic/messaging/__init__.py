@@ -9,5 +9,8 @@
 ``relay.py``              publish open events
 ``settlement.py``         what becomes of a message that was tried: the whole retry policy
 ``consumer.py``           take messages, have them handled, settle them
+``journal.py``            what the consumer writes down of its failures, beside settlement:
+``attempts.py``           ... each delivery that failed, without anything of its message
+``set_aside.py``          ... the index of what is set aside
 ========================  ========================================================================
 """

@@ -7,6 +7,7 @@ again is put into *not solved*, where it stays until a person acts.
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from clinic.messaging.message import Message
@@ -51,8 +52,11 @@ class Delivery(Protocol):
     async def retry(self) -> None:
         """Count a death, and deliver the message again after the TTL, not before."""
 
-    async def not_solved(self, reason: str) -> None:
-        """Set the message aside with its reason, cut to ``LONGEST_REASON``, until a person acts."""
+    async def not_solved(self, reason: str) -> str:
+        """Set the message aside with its reason, cut to ``LONGEST_REASON``, until a person acts.
+
+        Return the key under which ``Broker.set_aside`` finds it.
+        """
 
 
 Publish = Callable[[Sequence[Message]], Awaitable[set[str]]]
@@ -77,6 +81,51 @@ Raises:
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A message in not solved, with the reason for which it is there; none if nobody gave one.
+
+    ``key`` is the same in every session; messages that are alike to the last byte may share one.
+    ``attempts`` is how often it was tried, where that is known.
+    """
+
+    key: str
+    message: Message
+    reason: str
+    attempts: int | None
+    tag: int
+    """By which its session knows it."""
+
+
+class NotSolved(Protocol):
+    """A session over the messages set aside. Those that no verb takes out of it stay there.
+
+    A verb has taken full effect when it returns. If the process or the broker dies before that, a
+    message may be in both places, never in none. To take out a message that has gone is no error.
+
+    Each of these raises ``BrokerUnavailable`` when the session is over.
+    """
+
+    async def look(self) -> Sequence[Aside]:
+        """Return the next messages, the oldest first; those that a session gave back in any order.
+
+        Each is returned once. An empty batch says that all there were have been returned; messages
+        that others hold at this moment are not among them.
+        """
+
+    async def replay(self, messages: Sequence[Aside]) -> None:
+        """Send messages round again: they go to main, as if they had never died."""
+
+    async def discard(self, messages: Sequence[Aside]) -> None:
+        """Take messages out for good."""
+
+    async def restore(self, messages: Sequence[tuple[Message, str]]) -> Sequence[str]:
+        """Set messages aside again, each with its reason; return the key of each, in order."""
+
+    async def count(self) -> int:
+        """Return how many messages are there that no session has been given."""
+
+
 class Broker(Protocol):
     """Carries messages from publishers to consumers, and survives the death of any process."""
 
@@ -92,6 +141,16 @@ class Broker(Protocol):
 
         When the session ends, its unsettled deliveries go back at once, without a death. When the
         process dies they go back by themselves, too.
+
+        Raises:
+            BrokerUnavailable: the broker cannot be reached now.
+        """
+
+    def set_aside(self) -> AbstractAsyncContextManager[NotSolved]:
+        """Open a session over the messages in not solved.
+
+        When it ends, the messages that are left stay as they are, for everyone to see again. Until
+        then no other session may see those that it has returned.
 
         Raises:
             BrokerUnavailable: the broker cannot be reached now.

@@ -11,9 +11,11 @@ import anyio
 
 from clinic.database import Connection, DataRefused, again_if_lost
 from clinic.messaging.broker import MOST_DEATHS, Broker, Delivery
+from clinic.messaging.journal import Ended, Failed, Journal
 from clinic.messaging.message import Message, Unreadable, shown
 from clinic.messaging.outbox import Outbox
 from clinic.messaging.settlement import settle
+from clinic.metrics import FAILED, HANDLED
 from clinic.supervisor import Lifecycle, Unavailable
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class Consumer:
 
     Events that end here are closed in the ``outbox``, so that no relay publishes them again: those
     that were handled in the transaction that handled them, those that were set aside after that.
+    What failed is written down in the ``journal``, if there is one.
 
     ``error_probability`` is the share of deliveries, 0 to 1, that fail on purpose.
     """
@@ -73,6 +76,7 @@ class Consumer:
     recognise: Recognise
     death_limit: int
     error_probability: float = 0.0
+    journal: Journal | None = None
 
     async def run(self, lifecycle: Lifecycle) -> None:
         """Handle messages until asked to stop; a service.
@@ -133,7 +137,8 @@ class Consumer:
             ]
             if handled:
                 await self.outbox.settle(connection, handled)
-            return failures
+        HANDLED.inc(len(handled))
+        return failures
 
     async def _settle(
         self, deliveries: Sequence[Delivery], failures: Sequence[Exception | None]
@@ -153,17 +158,30 @@ class Consumer:
 
         An event is closed when its own message is set aside, not when garbage under its id is.
         """
-        set_aside: list[str] = []
+        ended: list[Ended] = []
 
         async def settle_one(delivery: Delivery, failure: Exception, standing: Standing) -> None:
             copy = standing is Standing.HANDLED
             if not copy:
                 log_failure(delivery, failure)
-            ended = await settle(delivery, None if copy else failure, self.death_limit)
-            if ended and standing is Standing.OPEN:
-                set_aside.append(delivery.message.id)
+            ending = await settle(delivery, None if copy else failure, self.death_limit)
+            if not copy:
+                FAILED.labels(type(failure).__name__, "set_aside" if ending else "retried").inc()
+            if ending and not copy:
+                known = standing is Standing.OPEN
+                ended.append(Ended(Failed(delivery, failure, known), ending.key, ending.reason))
 
         standings = await self._standings([delivery.message for delivery, _ in failed])
+        if self.journal:
+            # Before they are settled: if this process dies in between, they are tried once more,
+            # and that is kept as well.
+            await self.journal.failed(
+                [
+                    Failed(delivery, failure, standing is Standing.OPEN)
+                    for (delivery, failure), standing in zip(failed, standings, strict=True)
+                    if standing is not Standing.HANDLED
+                ]
+            )
         try:
             # Concurrently, because setting one aside takes a round trip to the broker.
             async with anyio.create_task_group() as tasks:
@@ -171,8 +189,10 @@ class Consumer:
                     tasks.start_soon(settle_one, delivery, failure, standing)
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
-        if set_aside:
-            await again_if_lost(partial(self._close, set_aside))
+        if known := [one.failed.delivery.message.id for one in ended if one.failed.known]:
+            await again_if_lost(partial(self._close, known))
+        if self.journal and ended:
+            await self.journal.set_aside(ended)
 
     async def _close(self, ids: Sequence[str]) -> None:
         async with self.outbox.database.transaction() as connection:

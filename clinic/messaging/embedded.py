@@ -16,6 +16,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 
@@ -26,15 +27,25 @@ from clinic.database import (
     DatabaseUnavailable,
     Row,
     Sql,
+    again_if_lost,
     as_row,
     utc_now,
 )
-from clinic.messaging.broker import LONGEST_REASON, BrokerUnavailable, Publish, Receive
+from clinic.messaging.broker import (
+    LONGEST_REASON,
+    Aside,
+    BrokerUnavailable,
+    NotSolved,
+    Publish,
+    Receive,
+)
 from clinic.messaging.message import Message
 
 # A message that this process publishes is received at once; this is how often to look for those
 # that other processes published, and for leases and TTLs that have run out.
 LOOK_SECONDS = 0.2
+# Messages set aside that are read at a time.
+ASIDE_BATCH = 1000
 
 INSERT_MESSAGES = Sql(
     sqlite="""
@@ -127,6 +138,59 @@ UPDATE_GIVEN_BACK = Sql(
     """,
 )
 
+SELECT_ASIDE = """
+    select position, id, type, subject, body, reason, deaths from message
+    where queue = 'not_solved' and position > :after order by position limit :limit
+"""
+
+COUNT_ASIDE = "select count(*) as messages from message where queue = 'not_solved'"
+
+UPDATE_REPLAYED = Sql(
+    sqlite="""
+        update message set queue = 'main', deaths = 0, reason = null, ready_at = :now
+        where queue = 'not_solved' and position in (select value from json_each(:positions))
+    """,
+    postgresql="""
+        update message
+        set queue = 'main', deaths = 0, reason = null, ready_at = statement_timestamp()
+        where queue = 'not_solved' and position in (
+            select cast(value as bigint) from json_array_elements_text(cast(:positions as json))
+        )
+    """,
+)
+
+DELETE_DISCARDED = Sql(
+    sqlite="""
+        delete from message
+        where queue = 'not_solved' and position in (select value from json_each(:positions))
+    """,
+    postgresql="""
+        delete from message
+        where queue = 'not_solved' and position in (
+            select cast(value as bigint) from json_array_elements_text(cast(:positions as json))
+        )
+    """,
+)
+
+# Positions are given in the order of the list.
+INSERT_ASIDE = Sql(
+    sqlite="""
+        insert into message (queue, id, type, subject, body, ready_at, reason)
+        select
+            'not_solved', value->>'id', value->>'type', value->>'subject', value->>'body', :now,
+            value->>'reason'
+        from json_each(:messages)
+        returning position
+    """,
+    postgresql="""
+        insert into message (queue, id, type, subject, body, ready_at, reason)
+        select 'not_solved', id, type, subject, body, statement_timestamp(), reason
+        from json_to_recordset(cast(:messages as json))
+            as restored (id text, type text, subject text, body text, reason text)
+        returning position
+    """,
+)
+
 SELECT_ANY_READY = Sql(
     sqlite="""
         select position from message where queue <> 'not_solved' and ready_at <= :now
@@ -168,6 +232,11 @@ class EmbeddedBroker:
         finally:
             with anyio.CancelScope(shield=True):
                 await session.end()
+
+    @asynccontextmanager
+    async def set_aside(self) -> AsyncIterator[NotSolved]:
+        """Keep the promise of ``Broker.set_aside``; there is nothing to open."""
+        yield _NotSolved(self)
 
     async def _publish(self, messages: Sequence[Message]) -> set[str]:
         rows = [as_row(message) for message in messages]
@@ -259,6 +328,56 @@ class _Session:
         self.not_solved.clear()
 
 
+class _NotSolved:
+    """A session over what is set aside; each verb is one transaction."""
+
+    def __init__(self, broker: EmbeddedBroker) -> None:
+        self._broker = broker
+        self._database = broker.database
+        self._after = 0
+
+    async def look(self) -> Sequence[Aside]:
+        with database_errors_as_ours():
+            values = {"after": self._after, "limit": ASIDE_BATCH}
+            rows = await self._database.look(SELECT_ASIDE, values)
+        if rows:
+            self._after = rows[-1]["position"]
+        return [
+            Aside(
+                str(row["position"]),
+                message_from(row),
+                row["reason"] or "",
+                row["deaths"] + 1,
+                row["position"],
+            )
+            for row in rows
+        ]
+
+    async def replay(self, messages: Sequence[Aside]) -> None:
+        positions = [one.tag for one in messages]
+        await self._write(UPDATE_REPLAYED, {"positions": positions, "now": self._broker.clock()})
+        self._broker.published.set()
+
+    async def discard(self, messages: Sequence[Aside]) -> None:
+        await self._write(DELETE_DISCARDED, {"positions": [one.tag for one in messages]})
+
+    async def restore(self, messages: Sequence[tuple[Message, str]]) -> Sequence[str]:
+        rows = [
+            {**as_row(message), "reason": reason[:LONGEST_REASON]} for message, reason in messages
+        ]
+        restored = await self._write(INSERT_ASIDE, {"messages": rows, "now": self._broker.clock()})
+        return [str(position) for position in sorted(row["position"] for row in restored)]
+
+    async def count(self) -> int:
+        with database_errors_as_ours():
+            (row,) = await self._database.look(COUNT_ASIDE)
+        return int(row["messages"])
+
+    async def _write(self, statement: Sql, values: Row) -> list[Row]:
+        with database_errors_as_ours():
+            return await again_if_lost(partial(self._database.at_once, statement, values))
+
+
 @dataclass(frozen=True)
 class _Delivery:
     """A leased message; see ``Delivery``."""
@@ -274,9 +393,10 @@ class _Delivery:
     async def retry(self) -> None:
         self.session.retried.append(self.position)
 
-    async def not_solved(self, reason: str) -> None:
+    async def not_solved(self, reason: str) -> str:
         settled = {"position": self.position, "reason": reason[:LONGEST_REASON]}
         self.session.not_solved.append(settled)
+        return str(self.position)
 
 
 def message_from(row: Row) -> Message:

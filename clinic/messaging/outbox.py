@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from clinic.database import Connection, Database, Dialect, Sql, again_if_lost, as_row, utc_now
+from clinic.database import Connection, Database, Dialect, Row, Sql, again_if_lost, as_row, utc_now
 from clinic.messaging.message import Message
 
 # How long an event is left to the relay that has it: longer than its publication and the wait
@@ -136,6 +136,53 @@ UPDATE_MARKED = Sql(
     """,
 )
 
+# The publication before, and this one.
+INSERT_PUBLICATIONS = Sql(
+    sqlite="""
+        insert into publication (event_id, published_at)
+        select value->>'event_id', value->>'published_at' from json_each(:published)
+        union
+        select event.id, outbox.published_at
+        from json_each(:published) join event on event.id = value->>'event_id'
+        join outbox on outbox.position = event.position
+        where outbox.published_at is not null
+        on conflict do nothing
+    """,
+    postgresql="""
+        with told as (
+            select event_id, published_at
+            from json_to_recordset(cast(:published as json))
+                as told (event_id text, published_at timestamptz)
+        )
+        insert into publication (event_id, published_at)
+        select event_id, published_at from told
+        union
+        select event_id, outbox.published_at
+        from told join event on id = event_id join outbox using (position)
+        where outbox.published_at is not null
+        order by event_id
+        on conflict do nothing
+    """,
+)
+
+SELECT_PUBLICATIONS = Sql(
+    sqlite="""
+        select event_id, published_at from publication
+        where event_id in (select value from json_each(:ids)) order by published_at
+    """,
+    postgresql="""
+        select event_id, published_at from publication
+        where event_id in (select value from json_array_elements_text(cast(:ids as json)))
+        order by published_at
+    """,
+)
+
+_OLD = "select published_at from publication order by published_at limit :limit"
+DELETE_OLD_PUBLICATIONS = f"""
+    delete from publication
+    where published_at < :before and published_at <= (select max(published_at) from ({_OLD}) old)
+"""  # noqa: S608 - no input
+
 SELECT_ANY_OPEN = "select position from outbox where relay_at <= :until order by relay_at limit 1"
 
 # Only what is still held: once its hold has ended, another relay may have published and marked it.
@@ -178,6 +225,24 @@ DELETE_CLOSED = Sql(
     """,
 )
 
+INSERT_OPENED = Sql(
+    sqlite="""
+        insert into outbox (position, relay_at, published_at, publications)
+        select position, :again_at, :now, 1
+        from json_each(:ids) join event on event.id = json_each.value
+        where true
+        on conflict do nothing
+    """,
+    postgresql="""
+        insert into outbox (position, relay_at, published_at, publications)
+        select position, cast(:again_at as timestamptz), cast(:now as timestamptz), 1
+        from json_array_elements_text(cast(:ids as json)) as told (event_id)
+        join event on id = event_id
+        order by position
+        on conflict do nothing
+    """,
+)
+
 SELECT_EVENTS = Sql(
     sqlite="""
         select id, body from event where id in (select value from json_each(:ids))
@@ -196,6 +261,18 @@ SELECT_BACKLOG = """
     from (select 1 as one) as always
     left join event on position = (select min(position) from outbox)
 """
+
+
+async def select_publications(connection: Connection, ids: Sequence[str]) -> list[Row]:
+    """Return when events were published that were published more than once, oldest first."""
+    return await connection.fetch_all(SELECT_PUBLICATIONS, {"ids": list(ids)})
+
+
+async def delete_old_publications(
+    connection: Connection, before: datetime.datetime, limit: int
+) -> None:
+    """Forget about as many publications before a moment as the limit says."""
+    await connection.execute(DELETE_OLD_PUBLICATIONS, {"before": before, "limit": limit})
 
 
 async def select_events(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
@@ -218,13 +295,15 @@ class Published:
     """An event that the broker has, and that is to be marked if it stays open.
 
     ``at`` is when it was published, by ``time.monotonic``; ``held_until`` stands in its row until
-    it is marked; ``again_after`` is how long after that it is published again.
+    it is marked; ``again_after`` is how long after that it is published again. ``again`` says that
+    it had been published before.
     """
 
     event_id: str
     at: float
     held_until: datetime.datetime
     again_after: datetime.timedelta
+    again: bool = False
 
 
 @dataclass
@@ -288,6 +367,15 @@ class Outbox:
         (row,) = await self.database.look(SELECT_BACKLOG)
         return row["open"], row["body"]
 
+    async def open_again(self, connection: Connection, ids: Sequence[str]) -> None:
+        """Open closed events that are about to be published again, as if they had been just now.
+
+        Unless a consumer closes them, they are due like every event that was published.
+        """
+        now = self.now()
+        values = {"ids": list(ids), "now": now, "again_at": now + self.again_after}
+        await connection.execute(INSERT_OPENED, values)
+
     @property
     def holds_any(self) -> bool:
         """Whether this process has events in memory that are to be published."""
@@ -341,7 +429,13 @@ class Outbox:
         """Return events as published now."""
         now = time.monotonic()
         return [
-            Published(one.message.id, now, one.held_until, self._again_after(one.publications))
+            Published(
+                one.message.id,
+                now,
+                one.held_until,
+                self._again_after(one.publications),
+                again=one.publications > 0,
+            )
             for one in held
         ]
 
@@ -373,6 +467,11 @@ class Outbox:
             rows.append(
                 {"event_id": one.event_id, "published_at": published_at, "again_at": again_at}
             )
+        again = [row for row, one in zip(rows, published, strict=True) if one.again]
+        if again:
+            # The row of an event has room for its last publication only.
+            keep = partial(self.database.at_once, INSERT_PUBLICATIONS, {"published": again})
+            await again_if_lost(keep)
         # A consumer may close the same events at this very moment.
         mark = partial(self.database.at_once, UPDATE_MARKED, {"published": rows})
         await again_if_lost(mark)

@@ -10,6 +10,7 @@ import anyio
 
 from clinic.messaging.broker import Broker, Publish
 from clinic.messaging.outbox import Held, Outbox, Published
+from clinic.metrics import PUBLISHED
 from clinic.supervisor import Lifecycle, Unavailable
 
 
@@ -108,6 +109,7 @@ class Relay:
         With nothing in hand, this checks that the broker is there.
         """
         stored = await publish([one.message for one in self._in_hand])
+        PUBLISHED.inc(len(stored))
         self._unmarked += self.outbox.published(
             one for one in self._in_hand if one.message.id in stored
         )

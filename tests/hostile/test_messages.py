@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clinic.messaging.rabbitmq.consuming import LARGEST_BODY
+from clinic.messaging.rabbitmq.copies import LARGEST_BODY
 from tests.hostile.friends import friends
 from tests.messaging.any_message import everything_is_set_aside
 from tests.messaging.attacked import HOSTILE, KINDS, Attacked, attack, flood

@@ -10,7 +10,7 @@ from typing import Any
 
 from pamqp.header import ContentHeader
 
-from clinic.messaging.rabbitmq.consuming import LARGEST_BODY
+from clinic.messaging.rabbitmq.copies import LARGEST_BODY
 from clinic.messaging.rabbitmq.topology import QueueType
 from tests.messaging.stranger import Stranger, long, properties, short, table
 from tests.process.clinic import ClinicProcess, running, until

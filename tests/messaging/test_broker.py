@@ -9,7 +9,15 @@ import anyio
 import pytest
 
 from clinic.database import Dialect
-from clinic.messaging.broker import LONGEST_REASON, Broker, BrokerUnavailable, Delivery, Receive
+from clinic.messaging.broker import (
+    LONGEST_REASON,
+    Aside,
+    Broker,
+    BrokerUnavailable,
+    Delivery,
+    NotSolved,
+    Receive,
+)
 from clinic.messaging.rabbitmq.topology import QueueType
 from tests.messaging import brokers
 from tests.messaging.brokers import (
@@ -256,3 +264,148 @@ async def test_a_broker_that_goes_away_says_so_and_loses_nothing(tried: Tried) -
     async with tried.broker.consuming(10) as receive:
         while missing:
             missing -= set(ids(await take(receive, 1)))
+
+
+async def put_aside(broker: Broker, *numbers: int) -> dict[str, str]:
+    """Have messages set aside; return the key of each, by its id."""
+    await publish(broker, *numbers)
+    async with broker.consuming(100) as receive:
+        deliveries = await take(receive, len(numbers))
+        return {one.message.id: await one.not_solved("a reason") for one in deliveries}
+
+
+async def look_through(session: NotSolved) -> list[Aside]:
+    found: list[Aside] = []
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while batch := await session.look():
+            found += batch
+    return found
+
+
+async def test_what_is_set_aside_is_seen_once_unchanged_and_stays(broker: Broker) -> None:
+    async with broker.set_aside() as session:
+        assert not await session.look()
+    keys = await put_aside(broker, *range(30))
+    for _ in range(2):
+        async with broker.set_aside() as session:
+            found = await look_through(session)
+            assert not await session.look()
+        assert [one.message for one in found] == [message(number) for number in range(30)]
+        assert {one.message.id: one.key for one in found} == keys
+        assert {(one.reason, one.attempts) for one in found} == {("a reason", 1)}
+    async with broker.consuming(10) as receive:
+        assert await nothing_comes(receive)
+
+
+async def test_a_replayed_message_goes_round_as_if_it_had_never_died(broker: Broker) -> None:
+    await publish(broker, 1)
+    async with broker.consuming(10) as receive:
+        for _ in range(2):
+            await (await take(receive, 1))[0].retry()
+        (delivery,) = await take(receive, 1)
+        assert delivery.deaths == 2
+        key = await delivery.not_solved("a reason")
+    async with broker.set_aside() as session:
+        (found,) = await look_through(session)
+        assert (found.key, found.attempts) == (key, 3)
+        await session.replay([found])
+    async with broker.set_aside() as session:
+        assert not await session.look()
+    async with broker.consuming(10) as receive:
+        (delivery,) = await take(receive, 1)
+        assert (delivery.message, delivery.deaths) == (message(1), 0)
+        await delivery.retry()
+        (delivery,) = await take(receive, 1)
+        assert delivery.deaths == 1
+        assert await delivery.not_solved("once more") != ""
+    async with broker.set_aside() as session:
+        assert [one.reason for one in await look_through(session)] == ["once more"]
+
+
+async def test_verbs_take_out_what_they_are_given_and_nothing_else(tried: Tried) -> None:
+    await put_aside(tried.broker, *range(9))
+    async with tried.broker.set_aside() as session:
+        found = {one.message.id: one for one in await look_through(session)}
+        await session.replay([found["id-1"], found["id-7"]])
+        await session.discard([found["id-4"]])
+        await session.discard([])
+        await session.replay([])
+    async with tried.broker.consuming(10) as receive:
+        back = await take(receive, 2)
+        assert [one.message.id for one in back] == ["id-1", "id-7"]
+        for delivery in back:
+            await delivery.solved()
+        assert await nothing_comes(receive)
+    async with tried.broker.set_aside() as session:
+        left = [one.message.id for one in await look_through(session)]
+    assert left == [f"id-{number}" for number in (0, 2, 3, 5, 6, 8)]
+
+
+async def test_what_is_restored_is_set_aside_again(broker: Broker) -> None:
+    keys = await put_aside(broker, 1, 2)
+    async with broker.set_aside() as session:
+        found = await look_through(session)
+        await session.discard(found)
+        again = await session.restore([(one.message, "brought back") for one in found])
+        assert len(set(again)) == 2
+    async with broker.set_aside() as session:
+        found = await look_through(session)
+    assert [one.message for one in found] == [message(1), message(2)]
+    assert [one.key for one in found] == list(again)
+    assert {one.reason for one in found} == {"brought back"}
+    assert keys.keys() == {one.message.id for one in found}
+
+
+async def test_what_is_set_aside_during_a_session_is_seen_too(broker: Broker) -> None:
+    await put_aside(broker, 1)
+    async with broker.set_aside() as session:
+        assert len(await look_through(session)) == 1
+        await put_aside(broker, 2)
+        (found,) = await look_through(session)
+        assert found.message == message(2)
+        await session.replay([found])
+    async with broker.consuming(10) as receive:
+        await (await take(receive, 1))[0].solved()
+
+
+async def test_a_session_of_many_keeps_all_that_it_leaves(broker: Broker) -> None:
+    """More than a broker hands over at a time."""
+    many = 2300
+    async with broker.set_aside() as session:
+        keys = await session.restore([(message(number), "a reason") for number in range(many)])
+    async with broker.set_aside() as session:
+        found = await look_through(session)
+        assert [one.key for one in found] == list(keys)
+        await session.replay(found[::2])
+    async with broker.set_aside() as session:
+        assert await session.count() == many // 2
+        found = await look_through(session)
+        assert sorted(one.key for one in found) == sorted(keys[1::2])
+        await session.discard(found)
+    async with broker.set_aside() as session:
+        assert await session.count() == 0
+
+
+async def test_a_session_over_a_broker_that_goes_away_says_so_and_loses_nothing(
+    tried: Tried,
+) -> None:
+    await put_aside(tried.broker, 1, 2)
+    async with tried.open() as other, other.set_aside() as session:
+        found = await look_through(session)
+        with (
+            tried.go_away(),
+            anyio.fail_after(PATIENCE_SECONDS),
+            pytest.raises(BrokerUnavailable),
+        ):
+            while True:
+                await session.replay(found[:1])
+                await session.look()
+    seen: set[str] = set()
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while len(seen) < 2:
+            with suppress(BrokerUnavailable):
+                async with tried.broker.set_aside() as session:
+                    seen |= {one.message.id for one in await look_through(session)}
+                async with tried.broker.consuming(10) as receive:
+                    with anyio.move_on_after(A_WHILE):
+                        seen |= set(ids(await receive()))

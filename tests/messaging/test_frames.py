@@ -20,7 +20,7 @@ from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
 from clinic.messaging.message import Message
-from clinic.messaging.rabbitmq.consuming import LARGEST_BODY, LONGEST_SUBJECT, publishable
+from clinic.messaging.rabbitmq.copies import LARGEST_BODY, LONGEST_SUBJECT, publishable
 from clinic.messaging.rabbitmq.frames import Frames, Incoming, framed
 from clinic.messaging.rabbitmq.properties import Properties, read_properties
 from tests.messaging.attacked import HOSTILE

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clinic.messaging.rabbitmq.consuming import LARGEST_BODY
+from clinic.messaging.rabbitmq.copies import LARGEST_BODY
 from tests.messaging.any_message import everything_is_set_aside
 from tests.messaging.attacked import HOSTILE, KINDS, MAIN, Attacked, altered, attack, flood
 from tests.messaging.stranger import long, properties, short, table

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from clinic.database import Database, Dialect, open_database, utc_now
-from clinic.messaging.broker import BrokerUnavailable, Publish, Receive
+from clinic.messaging.broker import BrokerUnavailable, NotSolved, Publish, Receive
 from clinic.messaging.embedded import EmbeddedBroker
 from clinic.messaging.message import Message
 from clinic.messaging.outbox import Held, Outbox
@@ -206,6 +206,9 @@ class Unsteady:
 
     def consuming(self, limit: int) -> AbstractAsyncContextManager[Receive]:
         return self._broker.consuming(limit)
+
+    def set_aside(self) -> AbstractAsyncContextManager[NotSolved]:
+        return self._broker.set_aside()
 
 
 async def test_events_that_the_broker_did_not_store_are_published_again_at_once(

@@ -6,7 +6,7 @@ import pytest
 
 from clinic.messaging.broker import MOST_DEATHS
 from clinic.messaging.message import Message, Unreadable
-from clinic.messaging.settlement import settle
+from clinic.messaging.settlement import Ending, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -28,8 +28,9 @@ class Noted:
     async def retry(self) -> None:
         self.ends.append("retry")
 
-    async def not_solved(self, reason: str) -> None:
+    async def not_solved(self, reason: str) -> str:
         self.ends.append(f"not solved: {reason}")
+        return "a key"
 
 
 UNKNOWN = "an unknown number of times (no broker wrote its header x-death)"
@@ -54,9 +55,11 @@ UNKNOWN = "an unknown number of times (no broker wrote its header x-death)"
 )
 async def test_settle(failure: Exception | None, deaths: int, end: str) -> None:
     delivery = Noted(deaths)
-    is_the_end = await settle(delivery, failure, death_limit=3)
+    ending = await settle(delivery, failure, death_limit=3)
     assert delivery.ends == [end]
-    assert is_the_end == (end != "retry")
+    set_aside = end.removeprefix("not solved: ")
+    endings = {"retry": None, "solved": Ending()}
+    assert ending == endings.get(end, Ending("a key", set_aside))
 
 
 async def test_without_a_second_chance_the_first_failure_is_the_last() -> None:

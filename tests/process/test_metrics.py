@@ -130,3 +130,17 @@ def test_health_is_degraded_while_events_are_not_recorded_in_time(tmp_path: Path
             assert health()["events"]["oldest_seconds"] > 0.5
         until(lambda: health()["status"] == "ready")
         assert health()["events"] == {"open": 0, "oldest_seconds": 0.0}
+
+
+def test_deliveries_are_counted_by_what_became_of_them(tmp_path: Path) -> None:
+    with running(tmp_path, **QUICK, DEATH_LIMIT=1, ERROR_PROBABILITY=1) as clinic:
+        clinic.book()
+        until(lambda: number(clinic, "clinic_events_published_total") == 1)
+        failed = "clinic_deliveries_failed_total"
+        kind = {"kind": "RehearsedFailure"}
+        until(lambda: number(clinic, failed, outcome="retried", **kind) == 1)
+        until(lambda: number(clinic, failed, outcome="set_aside", **kind) == 1)
+        assert number(clinic, "clinic_deliveries_handled_total") == 0
+    with running(tmp_path, **QUICK) as clinic:
+        clinic.book(2)
+        until(lambda: number(clinic, "clinic_deliveries_handled_total") == 1)

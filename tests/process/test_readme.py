@@ -85,6 +85,7 @@ def test_the_readme_and_the_package_draw_the_same_picture() -> None:
         "clinic/analytics",
         "clinic/registry",
         "clinic/access",
+        "clinic/operating",
     ],
 )
 def test_every_map_names_every_room(folder: str) -> None:

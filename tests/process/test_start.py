@@ -116,6 +116,7 @@ def test_flags_then_environment_then_env_file_then_defaults(tmp_path: Path) -> N
             "http",
             "booking",
             "relay",
+            "operating",
             "database",
         }
         assert clinic.stop() == 0

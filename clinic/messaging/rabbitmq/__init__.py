@@ -8,6 +8,8 @@
 ``declaring.py``          declare queues, exchanges and bindings, and check that they are there
 ``publishing.py``         publish many at once, each confirmed
 ``consuming.py``          what has arrived, and what of it is not settled yet
+``copies.py``             what a copy of a message keeps
+``setting_right.py``      look through what is set aside, and take messages out of it
 ``frames.py``             read what is delivered, whatever bytes its publisher put into it
 ``properties.py``         what we use of a message's properties
 ========================  ========================================================================
@@ -24,13 +26,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from clinic.messaging.broker import Publish, Receive
+from clinic.messaging.broker import NotSolved, Publish, Receive
 from clinic.messaging.message import Message
 from clinic.messaging.rabbitmq.connection import open_channel, open_connection
 from clinic.messaging.rabbitmq.consuming import Session
 from clinic.messaging.rabbitmq.declaring import Standing
 from clinic.messaging.rabbitmq.frames import Incoming
 from clinic.messaging.rabbitmq.publishing import Publisher
+from clinic.messaging.rabbitmq.setting_right import SettingRight
 from clinic.messaging.rabbitmq.topology import Topology
 
 
@@ -71,5 +74,27 @@ class RabbitBroker:
             try:
                 await session.begin()
                 yield session.receive
+            finally:
+                await session.end()
+
+    @asynccontextmanager
+    async def set_aside(self) -> AsyncIterator[NotSolved]:
+        """Keep the promise of ``Broker.set_aside``."""
+        incoming = Incoming()
+        async with (
+            open_connection(self.url, "not solved", incoming) as connection,
+            open_connection(self.url, "replay") as publishing,
+        ):
+            await Standing(connection, self.topology).declare()
+            session = SettingRight(
+                await open_channel(connection),
+                incoming,
+                await open_channel(publishing),
+                await open_channel(publishing),
+                self.topology,
+            )
+            try:
+                await session.begin()
+                yield session
             finally:
                 await session.end()

@@ -4,31 +4,21 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
 import anyio
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from clinic.messaging.broker import LONGEST_REASON, BrokerUnavailable
+from clinic.messaging.broker import BrokerUnavailable
 from clinic.messaging.message import Message
 from clinic.messaging.rabbitmq.connection import as_unavailable, step
+from clinic.messaging.rabbitmq.copies import key_of, named, publishable
 from clinic.messaging.rabbitmq.frames import Incoming
 from clinic.messaging.rabbitmq.properties import read_properties
 from clinic.messaging.rabbitmq.publishing import Publisher
 from clinic.messaging.rabbitmq.topology import Topology
-
-# The longest message_id or type that AMQP has room for, in bytes.
-LONGEST_SHORT = 255
-# The longest subject that a copy keeps, in bytes. With it, an id and a type (255 each) and a reason
-# (4 * 500) the header of a copy fits the smallest frame that a server may ask for, 4,096 bytes.
-LONGEST_SUBJECT = 1000
-# The longest body that a copy keeps whole, in bytes: the default limit of RabbitMQ 4. Older servers
-# take eight times as much, and sending that takes longer than a publish may.
-LARGEST_BODY = 16 * 2**20
-
-LONGEST_CHARACTER = 4  # bytes of UTF-8
 
 # After this long without a message, consume anew. When the main queue of a cluster is deleted,
 # RabbitMQ may forget a consumer without telling it (3.10.8 does so one time in three, if another
@@ -178,50 +168,17 @@ class Session:
     def _forget(self, tag: int) -> None:
         self._incoming.remove_bytes(self._unsettled.pop(tag, 0))
 
-    async def set_aside(self, message: Message, reason: str, attempts: int) -> None:
-        """Put a copy of a message into not solved, with the reason and how often it was tried."""
+    async def set_aside(self, message: Message, reason: str, attempts: int) -> str:
+        """Put a copy of a message into not solved, with the reason and how often it was tried.
+
+        Return its key there.
+        """
         copy, reason = publishable(message, reason)
+        copy = named(copy)
         # aiormq tells returned messages apart by their ids only (docs/libraries.md).
-        lock = self._copying.setdefault(copy.id, asyncio.Lock()) if copy.id else asyncio.Lock()
-        async with lock:
+        async with self._copying.setdefault(copy.id, asyncio.Lock()):
             await self._aside.publish([copy], {"x-reason": reason, "x-attempts": attempts})
-
-
-def publishable(message: Message, reason: str) -> tuple[Message, str]:
-    """Return a copy of a message that every server takes, and a reason that names what it lacks.
-
-    A message whose copy cannot be published would come back for ever.
-    """
-    lacks: list[str] = []
-
-    def kept(name: str, text: str, longest: int) -> str:
-        why = unfit(text, longest)
-        if why:
-            lacks.append(f"{name} ({why})")
-        return "" if why else text
-
-    copy = Message(
-        id=kept("message_id", message.id, LONGEST_SHORT),
-        type=kept("type", message.type, LONGEST_SHORT),
-        subject=kept("subject", message.subject, LONGEST_SUBJECT),
-        body=message.body,
-    )
-    if len(copy.body) * LONGEST_CHARACTER > LARGEST_BODY:
-        body = copy.body.encode("utf-8", "surrogateescape")
-        if len(body) > LARGEST_BODY:
-            lacks.append(f"body after {LARGEST_BODY} bytes ({len(body)} bytes long)")
-            copy = replace(copy, body=body[:LARGEST_BODY].decode("utf-8", "surrogateescape"))
-    note = f"; this copy lacks its {', '.join(lacks)}" if lacks else ""
-    return copy, reason[: LONGEST_REASON - len(note)] + note
-
-
-def unfit(text: str, longest: int) -> str:
-    """Return why a text cannot be sent within a number of bytes, or nothing if it can."""
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        return "not UTF-8"
-    return f"{size} bytes long" if size > longest else ""
+        return key_of(copy)
 
 
 @dataclass(frozen=True)
@@ -239,7 +196,8 @@ class _Delivery:
     async def retry(self) -> None:
         await self.session.reject(self.tag)
 
-    async def not_solved(self, reason: str) -> None:
+    async def not_solved(self, reason: str) -> str:
         # First publish the copy, then acknowledge: in between there are two, never none.
-        await self.session.set_aside(self.message, reason, self.deaths + 1)
+        key = await self.session.set_aside(self.message, reason, self.deaths + 1)
         self.session.solved(self.tag)
+        return key
