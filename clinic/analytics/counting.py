@@ -26,9 +26,9 @@ from clinic.registry.queries import select_rules, select_version
 from clinic.registry.timetable import Hours
 from clinic.supervisor import Lifecycle
 
-# What was recorded is counted when nothing more has been recorded for this long: consumers that work
-# off a backlog are left alone, and an event that is counted among many costs less. Who asks for the
-# numbers before that counts it at once.
+# What was recorded is counted when nothing more has been recorded for this long: consumers that
+# work off a backlog are left alone, and an event that is counted among many costs less. Who asks
+# for the numbers before that counts it at once.
 PAUSE_SECONDS = 0.5
 # ... or when so many batches wait that who asks would have to wait long, too.
 MOST_WAITING = 40
