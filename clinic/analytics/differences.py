@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 from clinic.analytics.counts import IN_HOURS, LATEST, chunks, rounded
+from clinic.analytics.hours import last_of_month
+from clinic.analytics.hours_queries import select_counted_hours
+from clinic.analytics.queries import Days
 from clinic.database import Connection, Sql
 
 # So many of each kind are told: if there are more, these show what is wrong.
@@ -26,12 +29,15 @@ def on_both(template: str) -> Sql:
     return Sql(
         sqlite=template.format(
             uncounted="select value from uncounted, json_each(event_ids)",
+            among="in (select event_id from latest)",
             month="date(first, 'start of month')",
             month_of_day="date(day.first, 'start of month')",
             year="date(first, 'start of year')",
         ),
         postgresql=template.format(
             uncounted="select unnest(event_ids) from uncounted",
+            # Of a range PostgreSQL expects a part of the table, and would read all of it.
+            among="= any (array(select event_id from latest))",
             month="cast(date_trunc('month', first) as date)",
             month_of_day="cast(date_trunc('month', day.first) as date)",
             year="cast(date_trunc('year', first) as date)",
@@ -54,7 +60,7 @@ SELECT_DIFFERENT_STANDING = on_both(
         select
             0 as counted, appointment_id, version, status, day, begins, ends, duration_minutes,
             override, office, doctor, waiting
-        from latest join event_standing using (event_id)
+        from event_standing where event_id {{among}}
         union all
         select
             1, appointment_id, version, status, day, begins, ends, duration_minutes,
@@ -125,7 +131,7 @@ def different_tally(measure: str) -> Sql:
     )
 
 
-COLUMNS = ("booked", "appointments", "minutes", "overbooked_minutes", "minutes_in_hours")
+COLUMNS = ("appointments", "minutes", "overbooked_minutes", "minutes_in_hours")
 _DIFFER = " or ".join(f"sum(sign * {column}) <> 0" for column in COLUMNS)
 _COUNTED = " || ' ' || ".join(
     f"sum(case when sign = 1 then {column} else 0 end)" for column in COLUMNS
@@ -139,10 +145,12 @@ def uses_of(kind: str) -> str:
     """Return what selects how offices, or doctors, are in use by each appointment."""
     return f"""
         select
-            -1, day, '{kind}', {kind}, 0, 1, duration_minutes,
+            -1, day, '{kind}', {kind}, 1, duration_minutes,
             case when override then duration_minutes else 0 end,
             {IN_HOURS.format(kind=kind, of="standing")}
-        from standing where status not in ('cancelled', 'no_show') and {kind} <> ''
+        from standing
+        where day between :first and :last and status not in ('cancelled', 'no_show')
+            and {kind} <> ''
     """  # noqa: S608 - our own words only
 
 
@@ -167,26 +175,23 @@ COMPARISONS = {
         order by 1 limit :most
         """
     ),
-    "in use": on_both(
-        f"""
+    "booked": on_both(
+        """
         select
-            'in_use ' || first || ' ' || kind || ' ' || place as what,
-            {_COUNTED} as counted, {_RECORDED} as recorded
+            'in_use ' || first || ' office ' || place || ' booked' as what,
+            cast(sum(booked) as bigint) as counted, cast(sum(n) as bigint) as recorded
         from (
-            select
-                1 as sign, first, kind, place, booked, appointments, minutes, overbooked_minutes,
-                minutes_in_hours
-            from in_use where span = 'day'
+            select first, place, booked, 0 as n from in_use
+            where span = 'day' and kind = 'office'
             union all
-            select -1, day, 'office', office, 1, 0, 0, 0, 0 from told_event
-            where type = 'appointment.booked' and event_id not in ({{uncounted}})
-            union all {uses_of("office")}
-            union all {uses_of("doctor")}
+            select day, office, 0, count(*) from told_event
+            where type = 'appointment.booked' and event_id not in ({uncounted})
+            group by day, office
         ) as compared
-        group by first, kind, place
-        having {_DIFFER}
+        group by first, place
+        having sum(booked) <> sum(n)
         order by 1 limit :most
-        """  # noqa: S608 - our own words only
+        """
     ),
     "in use by month": on_both(
         f"""
@@ -195,12 +200,12 @@ COMPARISONS = {
             {_COUNTED} as counted, {_RECORDED} as recorded
         from (
             select
-                1 as sign, first, kind, place, booked, appointments, minutes, overbooked_minutes,
-                minutes_in_hours
+                1 as sign, first, kind, place, appointments + booked as appointments, minutes,
+                overbooked_minutes, minutes_in_hours
             from in_use where span = 'month' and days is not null
             union all
             select
-                -1, {{month}}, kind, place, booked, appointments, minutes, overbooked_minutes,
+                -1, {{month}}, kind, place, appointments + booked, minutes, overbooked_minutes,
                 minutes_in_hours
             from in_use as day
             where span = 'day' and exists (
@@ -216,6 +221,25 @@ COMPARISONS = {
         """  # noqa: S608 - our own words only
     ),
 }
+
+
+# A month at a time.
+SELECT_DIFFERENT_USES = f"""
+    select
+        'in_use ' || first || ' ' || kind || ' ' || place as what,
+        {_COUNTED} as counted, {_RECORDED} as recorded
+    from (
+        select
+            1 as sign, first, kind, place, appointments, minutes, overbooked_minutes,
+            minutes_in_hours
+        from in_use where span = 'day' and first between :first and :last
+        union all {uses_of("office")}
+        union all {uses_of("doctor")}
+    ) as compared
+    group by first, kind, place
+    having {_DIFFER}
+    order by 1 limit :most
+"""  # noqa: S608 - our own words only
 
 
 async def differences(connection: Connection) -> list[Difference]:
@@ -238,6 +262,10 @@ async def differences(connection: Connection) -> list[Difference]:
         ]
         if len(found) >= MOST:
             break
+    for month in await select_counted_hours(connection, Days()):
+        days = {"first": month, "last": last_of_month(month)}
+        rows = await connection.fetch_all(SELECT_DIFFERENT_USES, {**days, "most": MOST})
+        found += [Difference(row["what"], row["counted"], row["recorded"]) for row in rows]
     for comparison in COMPARISONS.values():
         rows = await connection.fetch_all(comparison, {"most": MOST})
         found += [

@@ -93,6 +93,6 @@ def test_a_crowd_has_one_place_and_those_beyond_are_asked_to_come_again(
         answer = client.recv(4096).decode()
         assert answer.startswith("HTTP/1.1 503 ")
         assert "retry-after: " in answer.lower()
-        assert waiting() == 1
+        until(lambda: waiting() == 1)
         assert busy.book(1).status_code == 201
         assert busy.http.get("/appointment").status_code == 200
