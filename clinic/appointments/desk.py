@@ -15,6 +15,7 @@ from clinic.appointments.changing import (
     change_appointment,
     understand,
 )
+from clinic.appointments.day import Day, Staff, select_day, select_since
 from clinic.appointments.feed import feed
 from clinic.appointments.free_time import DAY, Finder, FreeTime, Wanted
 from clinic.appointments.idempotency import IdempotencyKey
@@ -276,6 +277,34 @@ class Desk:
             if await select_appointment(connection, appointment_id) is None:
                 raise NoSuchAppointment
             return await self._outbox.told_of(connection, subject_of(appointment_id))
+
+    async def day(self, day: datetime.date) -> Day:
+        """Return a day: its appointments in order of time, who waits, and who works when.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        rules = await self._memory.current()
+        staff = await self._staff(rules)
+        async with self._database.snapshot() as connection:
+            appointments = await select_day(connection, day)
+            since = await select_since(connection, appointments, self.zone)
+        return Day(day, appointments, since, staff, rules, self._availability.usual)
+
+    async def staff(self) -> Staff:
+        """Return all offices, doctors and appointment types.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        return await self._staff(await self._memory.current())
+
+    async def _staff(self, rules: Rules) -> Staff:
+        return Staff(
+            await select_resources(self._database, "office"),
+            await select_resources(self._database, "doctor"),
+            sorted(rules.types.values(), key=lambda one: one.name),
+        )
 
     async def page(self, search: Search, limit: int) -> list[Appointment]:
         """Return the first appointments of a search, in order of time and number."""

@@ -1,0 +1,144 @@
+"""The form by which appointments are booked, changed and moved, and what it says of a conflict."""
+
+import datetime
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, cast
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from clinic.appointments.availability import ClosedThen, TimeTaken
+from clinic.appointments.free_time import FreeTime
+from clinic.appointments.idempotency import IdempotencyKey, KeyReused
+from clinic.appointments.requests import Booking
+from clinic.appointments.search import FreeTimeSearch
+from clinic.database import wall_clock_text
+from clinic.pages.day_page import read_date, with_news
+from clinic.pages.forms import Filled, errors_of, filled, new_key, values_of, wanted_of
+from clinic.pages.front import Front, go
+from clinic.pages.refusing import SAID
+from clinic.registry.records import NotInUse, NotRegistered
+from clinic.supervisor import Unavailable
+from clinic.web.reading import read_form
+from clinic.web.refusals import Refusal, WrongFields
+
+# Refusals after which the form is shown again, with what is wrong and all that was typed.
+MENDABLE = (WrongFields, TimeTaken, ClosedThen, NotInUse, NotRegistered, KeyReused)
+# Free times that are offered besides those of a refusal.
+OFFERS = 4
+# How far ahead the form looks for them.
+HORIZON = datetime.timedelta(days=56)
+
+
+async def form(front: Front, request: Request) -> Response:
+    """Show the form: empty, for a free time of the grid, or for a patient who was here before."""
+    query = request.query_params
+    staff = await front.desk.staff()
+    values = dict.fromkeys(("date", "time"), "")
+    if (again := query.get("again", "")).isascii() and again.isdigit() and len(again) <= 18:  # noqa: PLR2004 - an id
+        before = await front.desk.show(int(again))
+        values = values_of(before) | {"date": "", "time": "", "note": ""}
+    date, _, time = query.get("t", "").partition("T")
+    if read_date(date):
+        values |= {"date": date, "time": time}
+    elif not values["date"]:
+        values["date"] = front.now().date().isoformat()
+    for name, known in (("o", staff.offices), ("d", staff.doctors)):
+        for one in known:
+            if query.get(name) == str(one.id):
+                values["office_number" if name == "o" else "doctor_name"] = one.name
+    return await show(front, request, Filled(values, new_key()))
+
+
+async def book(front: Front, request: Request) -> Response:
+    """Book, and go to the day; or show the form again, with what is wrong."""
+    sent = await read_form(request)
+    found = Filled(filled(sent), sent.get("key") or new_key())
+    if "suggest" in sent:
+        found.asked = True
+        return await show(front, request, found)
+    wanted = wanted_of(found.values)
+    try:
+        booking = Booking.read(wanted, front.zone)
+        key = IdempotencyKey.read(found.key, wanted)
+        confirmed = await front.desk.book(booking.wanted(), key)
+    except MENDABLE as refusal:
+        return await show_refused(front, request, found, refusal)
+    booked = await front.desk.show(confirmed.appointment_id)
+    back = f"/day/{booked.date_time.date().isoformat()}"
+    return go(with_news(back, booked, "booked" if confirmed.created else "booked before"))
+
+
+async def show_refused(front: Front, request: Request, found: Filled, refusal: Refusal) -> Response:
+    """Show a form again, with what is wrong and all that was typed."""
+    found.errors = errors_of(refusal)
+    found.title, found.text = SAID[refusal.slug]
+    if isinstance(refusal, TimeTaken):
+        found.conflicts = refusal.conflicts
+    if isinstance(refusal, ClosedThen):
+        found.closed = cast("list[Any]", refusal.members["closed"])
+    if isinstance(refusal, TimeTaken | ClosedThen):
+        found.asked = True
+        times = cast("list[str]", refusal.members["free_times"])
+        found.offered = [datetime.datetime.fromisoformat(one) for one in times]
+    if isinstance(refusal, NotRegistered):
+        found.nearest = cast("list[str]", refusal.members["nearest"])
+    if isinstance(refusal, KeyReused):
+        found.key = new_key()
+    return await show(front, request, found, refusal.status)
+
+
+async def show(
+    front: Front, request: Request, found: Filled, status: int = HTTPStatus.OK
+) -> Response:
+    """Show a form; if free times are asked for, with those of any office and doctor."""
+    if found.asked:
+        await _offer(front, found)
+    staff = await front.desk.staff()
+    return front.show(
+        request,
+        "form.html",
+        status,
+        form=found,
+        staff=staff,
+        take=_take,
+        usual_minutes=front.step_minutes,
+    )
+
+
+async def _offer(front: Front, found: Filled) -> None:
+    """Look for free times: of the office and doctor that were asked for, and of any."""
+    values = found.values
+    named = {name: values[name] for name in ("office_number", "doctor_name") if values.get(name)}
+    try:
+        if not found.offered:
+            found.offered = await _free_times(front, values, named)
+        if named:
+            found.elsewhere = await _free_times(front, values, {})
+    except (Refusal, ValidationError, Unavailable):
+        pass  # a convenience only: what was asked for is answered all the same
+
+
+async def _free_times(
+    front: Front, values: Mapping[str, str], named: Mapping[str, str]
+) -> list[FreeTime]:
+    day = read_date(values.get("date", "")) or front.now().date()
+    query: dict[str, str] = {
+        **named,
+        "from": day.isoformat(),
+        "to": (day + HORIZON).isoformat(),
+        "limit": str(OFFERS),
+    }
+    for name in ("appointment_type", "duration_minutes"):
+        if values.get(name):
+            query[name] = values[name]
+    return await front.desk.free_times(FreeTimeSearch.model_validate(query))
+
+
+def _take(offer: FreeTime | datetime.datetime) -> list[str]:
+    """Return what a button sends that takes a free time."""
+    if isinstance(offer, datetime.datetime):
+        return [wall_clock_text(offer)]
+    return [wall_clock_text(offer.date_time), offer.office_number, offer.doctor_name or ""]

@@ -1,0 +1,138 @@
+"""What the pages are made of, and the one way in which a page is answered."""
+
+import datetime
+import gzip
+import zoneinfo
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from clinic.appointments.appointment import TRANSITIONS
+from clinic.appointments.desk import Desk
+from clinic.database import utc_now
+from clinic.pages import words
+from clinic.pages.assets import LEAST_COMPRESSED, LEVEL, Assets, takes_gzip
+from clinic.pages.languages import LANGUAGES, language_of
+from clinic.pages.live import Feed
+
+# Nothing runs and nothing is shown that is not a file of ours, wherever it came from.
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": POLICY,
+    # With "no-referrer", which other answers have, a browser sends "Origin: null" with a form, and
+    # over plain HTTP nothing else that says where the form comes from: it would be refused
+    # (https://fetch.spec.whatwg.org/#append-a-request-origin-header).
+    "Referrer-Policy": "same-origin",
+    "Vary": "Accept-Encoding, Accept-Language, Cookie",
+}
+
+
+class Front:
+    """The pages of the front desk: the desk that they stand on, and how they are shown.
+
+    ``step_minutes`` is how far apart the free times of the grid are; after ``alarm_minutes`` a
+    patient has waited for too long.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        feed: Feed,
+        *,
+        step_minutes: int,
+        alarm_minutes: int,
+    ) -> None:
+        self.desk = desk
+        self.feed = feed
+        self.step_minutes = step_minutes
+        self.alarm_minutes = alarm_minutes
+        self.assets = Assets()
+        self._environment = Environment(
+            loader=FileSystemLoader(Path(__file__).parent / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.globals |= {
+            "states": words.STATES,
+            "steps": words.STEPS,
+            "step_word": words.step_word,
+            "done_words": words.SAID,
+            "happened": words.HAPPENED,
+            "closed_words": words.CLOSED,
+            "fields": words.FIELDS,
+            "transitions": TRANSITIONS,
+        }
+
+    @property
+    def zone(self) -> zoneinfo.ZoneInfo:
+        """The clinic's time zone."""
+        return self.desk.zone
+
+    def now(self) -> datetime.datetime:
+        """Return the clinic's wall-clock time."""
+        return utc_now().astimezone(self.zone).replace(tzinfo=None)
+
+    def render(self, request: Request, template: str, **values: Any) -> str:
+        """Return a page in the language of a request."""
+        language = language_of(request)
+        root: str = request.scope.get("root_path", "")
+        names = self.assets.names
+        return self._environment.get_template(template).render(
+            _=language.text,
+            n_=language.count,
+            language=language,
+            languages=LANGUAGES.values(),
+            root=root,
+            asset=lambda name: f"{root}/static/{names[name]}",
+            now=self.now(),
+            here=here(request),
+            **values,
+        )
+
+    def show(
+        self,
+        request: Request,
+        template: str,
+        status: int = HTTPStatus.OK,
+        **values: Any,
+    ) -> Response:
+        """Return the answer that shows a page."""
+        content = self.render(request, template, **values).encode()
+        headers = dict(HEADERS)
+        if len(content) >= LEAST_COMPRESSED and takes_gzip(request):
+            content = gzip.compress(content, LEVEL, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        return Response(content, status, headers=headers, media_type="text/html")
+
+
+def here(request: Request) -> str:
+    """Return the path and query of a request, without what the path begins with at a proxy."""
+    root: str = request.scope.get("root_path", "")
+    path: str = request.scope["path"].removeprefix(root)
+    query: str = request.scope["query_string"].decode("latin-1")
+    return f"{path}?{query}" if query else path
+
+
+def local(path: str | None) -> str:
+    """Return a path if it leads to a page of the clinic, else that of today.
+
+    It may come from a form: what begins with two slashes, say, leads to another site.
+    """
+    if not path or not path.startswith("/") or path.startswith("//"):
+        return "/"
+    return path if path.isprintable() and "\\" not in path else "/"
+
+
+def go(path: str | None) -> Response:
+    """Return the answer after which a browser gets a page, one of the clinic's own only."""
+    return RedirectResponse(local(path), HTTPStatus.SEE_OTHER, headers=HEADERS)

@@ -1,0 +1,212 @@
+// What pages can do with a script besides what they can without: keys, what others do as it happens,
+// and forms that are sent without loading the page again. There is one way in which anything is
+// shown: the page that the clinic answers, of which this puts into place what is different.
+"use strict";
+(() => {
+  const $ = (id) => document.getElementById(id);
+  const board = () => $("board");
+  const store = { get: (k) => { try { return localStorage.getItem(k); } catch { return null; } }, set: (k, v) => { try { localStorage.setItem(k, v); } catch { /* not kept */ } } };
+
+  // Put into place what is different: elements with ids (or links) are the same from page to page.
+  const keyOf = (e) => e.id || (e.matches(".f") && e.textContent.trim()) || (e.matches(".x, .now") && e.className) || "";
+  const LISTS = "#main, .board, .column ol, .flow, .flow section, .flow table, .flow tbody, #counts, #board, .column, .bar";
+  function morph(old, fresh) {
+    if (old.isEqualNode(fresh)) return;
+    if (!old.matches(LISTS) || old.tagName !== fresh.tagName) { replace(old, fresh); return; }
+    for (const { name, value } of [...fresh.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+    const known = new Map([...old.children].map((e, n) => [keyOf(e) || e.tagName + n, e]));
+    [...fresh.children].forEach((next, n) => {
+      const key = keyOf(next) || next.tagName + n;
+      const same = known.get(key);
+      known.delete(key);
+      const at = old.children[n] || null;
+      if (!same) { old.insertBefore(next, at); if (next.matches(".b, .r")) next.classList.add("fresh"); return; }
+      if (same !== at) old.insertBefore(same, at);
+      morph(same, next);
+    });
+    for (const gone of known.values()) if (gone.parentNode === old) gone.remove();
+  }
+  function replace(old, fresh) {
+    const focused = document.activeElement;
+    const inside = old.contains(focused) && focused !== old;
+    const order = inside ? [...old.querySelectorAll("a, button, input, summary")].indexOf(focused) : -1;
+    const opened = old.querySelector("details[open]");
+    if (old.matches(".b, .r")) fresh.classList.add("fresh");
+    old.replaceWith(fresh);
+    if (opened && fresh.querySelector("details")) fresh.querySelector("details").open = true;
+    if (inside) {
+      const all = fresh.querySelectorAll("a, button, input, summary");
+      const next = all[Math.min(order, all.length - 1)];
+      if (next) next.focus({ preventScroll: true });
+    }
+  }
+  function take(html, only) {
+    const page = new DOMParser().parseFromString(html, "text/html");
+    if (!page.getElementById("board")) return false;
+    if (only) for (const one of page.querySelectorAll(".column")) { if ($(one.id)) morph($(one.id), one); }
+    else morph($("board"), page.getElementById("board"));
+    morph($("counts"), page.getElementById("counts"));
+    if (!only) { const said = page.getElementById("said"); if (said.querySelector("p")) say(said.innerHTML); }
+    rove();
+    return true;
+  }
+  let quiet = 0;
+  function say(html) {
+    clearTimeout(quiet);
+    $("said").innerHTML = html; // the clinic's own page, escaped there
+    quiet = setTimeout(() => { if (!$("said").contains(document.activeElement)) $("said").replaceChildren(); }, 10000);
+  }
+
+  // Forms of a day, sent without leaving it.
+  async function send(form, name, value) {
+    const body = new URLSearchParams(new FormData(form));
+    body.set(name, value);
+    const focused = document.activeElement;
+    const card = focused && focused.closest("[id^=a]");
+    let answer;
+    try { answer = await fetch(form.action, { method: "POST", body }); } catch { lost(); return; }
+    const html = await answer.text();
+    if (!take(html)) {
+      const page = new DOMParser().parseFromString(html, "text/html");
+      const told = page.getElementById("said");
+      if (!told) { lost(); return; }
+      say(`<p class="refused"></p>`);
+      $("said").firstChild.textContent = [...told.children].map((e) => e.textContent.trim()).join(" ");
+      refresh();
+    }
+    if (card && document.activeElement === document.body && $(card.id)) focus($(card.id));
+  }
+  document.addEventListener("submit", (event) => {
+    const button = event.submitter;
+    if (!board() || !button || button.name !== "step") return;
+    event.preventDefault();
+    send(event.target, button.name, button.value);
+  });
+
+  // What others do.
+  let source = null, heard = 0, waiting = null, wanted = new Set(), all = false, position = 0;
+  function lost() {
+    const line = $("as-of");
+    if (!line || line.classList.contains("lost")) return;
+    line.className = "as-of lost";
+    line.firstElementChild.textContent = line.dataset.lost.replace("{time}", line.dataset.time || line.textContent.match(/\d\d:\d\d/)?.[0] || "");
+  }
+  function live(time) {
+    const line = $("as-of");
+    heard = Date.now();
+    if (time) { line.dataset.time = time; now(time); }
+    line.className = "as-of live";
+    line.firstElementChild.textContent = `${line.dataset.live} ${line.dataset.time || ""}`;
+  }
+  function now(time) {
+    const [h, m] = time.split(":").map(Number);
+    for (const line of document.querySelectorAll(".now")) line.className = `now h${h} m${m}`;
+    for (const line of document.querySelectorAll(".axis .now")) line.textContent = time;
+  }
+  async function refresh() {
+    waiting = null;
+    const [only, whole] = [wanted, all || board().dataset.by === "list"];
+    wanted = new Set(); all = false;
+    const url = new URL(location.href);
+    for (const name of ["done", "what", "was"]) url.searchParams.delete(name);
+    if (!whole && only.size) url.searchParams.set("only", [...only].join(","));
+    try {
+      const answer = await fetch(url);
+      if (!answer.ok) throw new Error(answer.status);
+      take(await answer.text(), !whole && only.size > 0);
+    } catch { all = true; lost(); setTimeout(soon, 3000); }
+  }
+  const soon = () => { waiting = waiting || setTimeout(refresh, 120); };
+  function told(changes) {
+    const { day, by } = board().dataset;
+    for (const [id, first, last, office, doctor] of changes) {
+      const shown = $(`a${id}`)?.closest(".column");
+      const here = first <= day && day <= last;
+      if (!here && !$(`a${id}`)) continue;
+      const column = by === "doctor" ? doctor : office;
+      if (by === "list" || (here && !$(`c${column}`))) all = true;
+      else { if (here) wanted.add(column); if (shown) wanted.add(shown.id.slice(1)); }
+      soon();
+    }
+  }
+  function listen() {
+    if (source || !board() || document.hidden) return;
+    source = new EventSource(`${board().dataset.news}?after=${position || board().dataset.position}`);
+    source.addEventListener("beat", (event) => live(event.data));
+    source.addEventListener("message", (event) => {
+      position = event.lastEventId;
+      live();
+      const changes = JSON.parse(event.data);
+      if (changes) told(changes); else { all = true; soon(); }
+    });
+    source.addEventListener("error", () => { lost(); hush(); setTimeout(listen, 2000 + 2000 * Math.random()); });
+  }
+  function hush() { source?.close(); source = null; }
+  document.addEventListener("visibilitychange", () => (document.hidden ? hush() : listen()));
+  setInterval(() => { if (source && heard && Date.now() - heard > 30000) { lost(); hush(); listen(); } }, 5000);
+  // Minutes of waiting grow by themselves.
+  setInterval(() => { if (board() && "today" in board().dataset && !document.hidden) { all = true; soon(); } }, 60000);
+
+  // Keys.
+  const items = (column) => [...column.querySelectorAll(":scope li.b > a, :scope li.f > a, :scope li.f > button, .r > th > a")];
+  const focus = (e) => e?.querySelector("a, button")?.focus();
+  function rove() { // one free time of each column is reached by Tab, the others by arrows
+    for (const column of document.querySelectorAll(".column")) column.querySelectorAll("li.f > *").forEach((e, n) => { e.tabIndex = n ? -1 : 0; });
+  }
+  function arrow(key, from) {
+    const columns = [...document.querySelectorAll(".column")];
+    const at = columns.indexOf(from.closest(".column"));
+    if (at < 0) { const rows = [...document.querySelectorAll(".r > th > a")]; return rows[rows.indexOf(from) + (key === "ArrowDown" ? 1 : -1)]; }
+    const mine = items(columns[at]), n = mine.indexOf(from);
+    if (key === "ArrowDown" || key === "ArrowUp") return mine[n + (key === "ArrowDown" ? 1 : -1)];
+    const top = from.getBoundingClientRect().top;
+    for (let c = at + (key === "ArrowRight" ? 1 : -1); columns[c]; c += key === "ArrowRight" ? 1 : -1) {
+      const near = items(columns[c]).sort((a, b) => Math.abs(a.getBoundingClientRect().top - top) - Math.abs(b.getBoundingClientRect().top - top))[0];
+      if (near) return near;
+    }
+    return null;
+  }
+  const STEPS = { a: "arrived", i: "in_room", d: "done", n: "no_show", x: "cancelled" };
+  const BACK = { arrived: "booked", in_room: "arrived", done: "in_room", no_show: "booked", cancelled: "booked" };
+  const LINKS = { t: "today", "[": "back", "]": "forth" };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches?.("input, textarea, select") || document.querySelector("dialog[open]")) return;
+    const card = event.target.closest?.("[data-v]");
+    const key = event.key;
+    if (key.startsWith("Arrow") && event.target.closest?.("li, .r")) {
+      const next = arrow(key, event.target);
+      if (next) { event.preventDefault(); next.focus(); next.scrollIntoView({ block: "nearest", inline: "nearest" }); }
+      return;
+    }
+    if (key === "?" && $("help")) { event.preventDefault(); $("keys-on").checked = store.get("keys") !== "off"; $("help").showModal(); return; }
+    if (store.get("keys") === "off") return;
+    const go = (href) => { event.preventDefault(); location.href = href; };
+    if (key === "/") { event.preventDefault(); document.querySelector(".search input").focus(); return; }
+    if (!board()) return;
+    const root = board().dataset.root;
+    if (key === "b") { const free = event.target.closest?.(".f")?.querySelector("a"); go(free ? free.href : `${root}/new?t=${board().dataset.day}T`); return; }
+    if (LINKS[key] && $(LINKS[key])) { go($(LINKS[key]).href); return; }
+    if (key === "g") { go($(board().dataset.by === "list" ? "grid-view" : "list-view").href); return; }
+    if (!card) return;
+    const id = card.id.slice(1), [version, status] = card.dataset.v.split(":");
+    const to = key === "u" ? BACK[status] : STEPS[key];
+    if (to && board().action.endsWith("/step")) { event.preventDefault(); send(board(), "step", `${id}:${version}:${to}`); return; }
+    if (key === "m") go(`${root}/day/${board().dataset.day}?move=${id}`);
+    if (key === "e") go(`${root}/appointments/${id}?edit=1`);
+  });
+  $("keys-on")?.addEventListener("change", (event) => store.set("keys", event.target.checked ? "on" : "off"));
+
+  // At the beginning: where now is, or what was just done.
+  if (board()) {
+    rove();
+    listen();
+    const target = location.hash && $(location.hash.slice(1));
+    if (target) { target.scrollIntoView({ block: "center", inline: "nearest" }); if (target.matches(".b, .r")) focus(target); }
+    else {
+      const box = document.querySelector(".board"), line = document.querySelector(".now") || document.querySelector(".b");
+      if (box && line) box.scrollTop = Math.max(0, line.offsetTop - box.clientHeight / 3);
+    }
+    if ($("said").querySelector("p:not(.moving)")) say($("said").innerHTML);
+  }
+})();
