@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from clinic.appointments.appointment import TRANSITIONS, Appointment
+from clinic.appointments.appointment import Appointment
 from clinic.appointments.day import Day
 from clinic.appointments.listing import midnight
 from clinic.events import Status
@@ -32,6 +32,9 @@ NOBODY = 0
 # The style sheet has rules for so many side by side.
 MOST_LANES = 12
 HOURS_OF_DAY = 24
+# Minutes from which on a block has room for a second line, and for more.
+TALL = 30
+BIG = 40
 # Appointments shorter than these need a taller grid, for one line of text each.
 ZOOMS = (15, 10, 5)
 
@@ -41,7 +44,8 @@ class Block:
     """An appointment as it is shown: where, how, and what its one button does.
 
     ``minutes`` is for how long its patient has waited, or been in the room; ``alarm`` that this is
-    too long. ``lane`` and ``lanes`` are its place among those that overlap it.
+    too long. ``detail`` is whatever else there is to say. ``lane`` and ``lanes`` are its place
+    among those that overlap it.
     """
 
     appointment: Appointment
@@ -50,24 +54,35 @@ class Block:
     alarm: bool
     step: Status | None
     span: Span
+    detail: str
     lane: int = 0
     lanes: int = 1
+    is_free: bool = False
 
     @property
     def place(self) -> str:
-        """The classes that say where it stands."""
-        lanes = f" l{self.lane} of{self.lanes}" if self.lanes > 1 else ""
-        return place(self.span) + lanes
+        """The classes that say where it stands, and how much there is room for."""
+        found = place(self.span)
+        if self.length >= TALL:
+            found += " big" if self.length >= BIG else " tall"
+        if self.lanes > 1:
+            found += f" l{self.lane} of{self.lanes}"
+        return found + " alarm" if self.alarm else found
+
+    @property
+    def time(self) -> str:
+        """When it begins."""
+        return clock(self.appointment.date_time)
+
+    @property
+    def ends(self) -> str:
+        """When it ends."""
+        return clock(self.appointment.end_time)
 
     @property
     def length(self) -> float:
         """Its length in the grid, in minutes."""
         return (self.span.ends - self.span.begins) / MINUTE
-
-    @property
-    def others(self) -> list[Status]:
-        """What can become of it besides the next step."""
-        return [one for one in TRANSITIONS[self.appointment.status] if one != self.step]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +90,12 @@ class Free:
     """A free time of the grid."""
 
     span: Span
+    is_free: bool = True
+
+    @property
+    def time(self) -> str:
+        """When it begins."""
+        return clock(self.span.begins)
 
     @property
     def place(self) -> str:
@@ -97,7 +118,7 @@ class Column:
     @property
     def items(self) -> list[Block | Free]:
         """What is booked and what is free, in order of time."""
-        return sorted([*self.blocks, *self.free], key=lambda one: (one.span.begins, one.place))
+        return sorted([*self.blocks, *self.free], key=lambda one: one.span.begins)
 
     @property
     def shades(self) -> list[str]:
@@ -171,6 +192,8 @@ def lay_out(day: Day, looking: Looking) -> Board:
 def _block(appointment: Appointment, day: Day, whole: Span, looking: Looking) -> Block:
     since = day.since.get(appointment.id)
     is_today = looking.now.date() == day.date
+    who = appointment.doctor_name if looking.by == "office" else appointment.office_number
+    details = who, appointment.appointment_type, appointment.note
     minutes = max(0, (looking.now - since) // MINUTE) if since and is_today else None
     return Block(
         appointment=appointment,
@@ -179,6 +202,7 @@ def _block(appointment: Appointment, day: Day, whole: Span, looking: Looking) ->
         alarm=appointment.status == "arrived" and (minutes or 0) >= looking.alarm_minutes,
         # Nobody arrives on a day that is still to come.
         step=NEXT.get(appointment.status) if looking.now.date() >= day.date else None,
+        detail=" · ".join(one for one in details if one),
         span=Span(max(appointment.date_time, whole.begins), min(appointment.end_time, whole.ends)),
     )
 
@@ -303,6 +327,11 @@ def place(span: Span) -> str:
     if ends.date() > begins.date():
         hour = HOURS_OF_DAY
     return f"h{begins.hour} m{begins.minute} H{hour} M{ends.minute}"
+
+
+def clock(time: datetime.datetime) -> str:
+    """Return a time as clocks show it."""
+    return f"{time.hour:02}:{time.minute:02}"
 
 
 def moment(time: datetime.datetime) -> str:

@@ -95,6 +95,8 @@ class Front:
             root=root,
             asset=lambda name: f"{root}/static/{names[name]}",
             now=self.now(),
+            state_texts={one: language.text(text) for one, text in words.STATES.items()},
+            step_texts={one: language.text(text) for one, text in words.STEPS.items()},
             here=here(request),
             **values,
         )

@@ -17,7 +17,10 @@ from clinic.pages import russian
 from clinic.web.headers import NUMBER, WEIGHT, header_list
 
 COOKIE = "language"
-DIGITS = re.compile("[0-9]+")
+# What varies in what is wrong with a field: numbers, and the name of the clinic's time zone.
+VARYING = re.compile(r"[0-9]+|\b[A-Z]\w+(?:/\w+)+|\bUTC\b")
+# ... and the names that stand at its end.
+BEFORE_NAMES = ("is no appointment type; there are: ", "does not offer ")
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,15 @@ class Language:
         return forms[self.plural(n)].format(n=n)
 
     def detail(self, english: str) -> str:
-        """Return what is wrong with a field; numbers in it are looked up as ``#``."""
-        numbers = iter(DIGITS.findall(english))
-        found = self.texts.get(DIGITS.sub("#", english))
+        """Return what is wrong with a field; what varies in it is looked up as ``#``."""
+        for beginning in BEFORE_NAMES:
+            if english.startswith(beginning):
+                return self.text(beginning.strip()) + " " + english.removeprefix(beginning)
+        found = self.texts.get(VARYING.sub("#", english))
         if found is None:
             return english
-        return re.sub("#", lambda _: next(numbers), found)
+        values = iter(VARYING.findall(english))
+        return re.sub("#", lambda _: next(values), found)
 
     def day(self, day: datetime.date) -> str:
         """Return a day in full: ``Wednesday, 1 December 2027``."""
@@ -75,7 +81,7 @@ class Language:
 ENGLISH = Language(
     code="en",
     name="English",
-    texts={},
+    texts={russian.NO_TIME: "must be a day and a time"},
     plurals={},
     plural=lambda n: int(n != 1),
     weekdays=("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),

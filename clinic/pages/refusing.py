@@ -78,10 +78,6 @@ SAID: Mapping[str, tuple[str, str]] = {
         "This may have been done or not",
         "The book did not answer in time. Send the same again: what was done is not done twice.",
     ),
-    "cross-site": (
-        "Sent by another site",
-        "Only the clinic's own pages may change anything. Nothing was changed.",
-    ),
 }
 OTHERWISE = (
     "This did not work",

@@ -2,6 +2,12 @@
 
 from collections.abc import Mapping
 
+# What the API says of a day and a time that are none; # stands for a number. A form needs no more.
+NO_TIME = (
+    "must be a date and time such as #-#-#T#:#:#, from #:# to #:#, or with an offset such as "
+    "#-#-#T#:#:#+#:#"
+)
+
 # A few would have two meanings if they were shorter; none is longer than its place.
 TEXTS: Mapping[str, str] = {
     # Every page
@@ -43,7 +49,6 @@ TEXTS: Mapping[str, str] = {
     "Overbooked": "Сверх записи",
     "Type and note": "Вид и примечание",
     "What comes next": "Что дальше",
-    "More": "Ещё",
     # Where a patient is
     "Expected": "Ожидается",
     "Late": "Опаздывает",
@@ -216,6 +221,15 @@ TEXTS: Mapping[str, str] = {
     "must have at least # digits": "не меньше # цифр",
     "is no date and time that exists": "нет такого дня и времени",
     "must be in the years # to #": "годы от # до #",
+    NO_TIME: "нужны день и время",
+    "is skipped by the clocks of #, which go forward over it": (
+        "такого времени нет: часы #, идущие вперёд, его пропускают"
+    ),
+    (
+        "is the second #:# of that night in #, whose clocks go back; the book holds only the first"
+    ): "это второе #:# той ночи (#, часы идут назад): в книге есть только первое",
+    "is no appointment type; there are:": "нет такого вида приёма; есть:",
+    "does not offer": "здесь не ведут приём вида",
 }
 
 PLURALS: Mapping[str, tuple[str, ...]] = {

@@ -193,7 +193,7 @@
     const to = key === "u" ? BACK[status] : STEPS[key];
     if (to && board().action.endsWith("/step")) { event.preventDefault(); send(board(), "step", `${id}:${version}:${to}`); return; }
     if (key === "m") go(`${root}/day/${board().dataset.day}?move=${id}`);
-    if (key === "e") go(`${root}/appointments/${id}?edit=1`);
+    if (key === "e") go(`${root}/card/${id}?edit=1`);
   });
   $("keys-on")?.addEventListener("change", (event) => store.set("keys", event.target.checked ? "on" : "off"));
 
