@@ -267,7 +267,10 @@ class Page:
         file.write_bytes(base64.b64decode(found["data"]))
 
     def complaints(self) -> list[str]:
-        """Return what the browser has complained of so far: errors, and what the policy forbade."""
+        """Return what the browser has complained of so far: errors, and what the policy forbade.
+
+        That a form was refused is no complaint.
+        """
         found = []
         for event in self._browser.events:
             if event.get("sessionId") != self._session:
@@ -276,6 +279,8 @@ class Page:
             if event["method"] == "Runtime.exceptionThrown":
                 found.append(str(told["exceptionDetails"].get("exception", told)))
             elif event["method"] == "Log.entryAdded" and told["entry"]["level"] == "error":
+                if told["entry"]["text"].endswith("(Conflict)"):
+                    continue
                 found.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
             elif event["method"] == "Page.javascriptDialogOpening":
                 found.append(f"dialog: {told['message']}")

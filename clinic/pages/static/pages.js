@@ -11,6 +11,7 @@
   const keyOf = (e) => e.id || (e.matches(".f") && e.textContent.trim()) || (e.matches(".x, .now") && e.className) || "";
   const LISTS = "#main, .board, .column ol, .flow, .flow section, .flow table, .flow tbody, #counts, #board, .column, .bar";
   function morph(old, fresh) {
+    old.classList.remove("fresh");
     if (old.isEqualNode(fresh)) return;
     if (!old.matches(LISTS) || old.tagName !== fresh.tagName) { replace(old, fresh); return; }
     for (const { name, value } of [...fresh.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
@@ -44,11 +45,11 @@
   function take(html, only) {
     const page = new DOMParser().parseFromString(html, "text/html");
     if (!page.getElementById("board")) return false;
+    rove(page);
     if (only) for (const one of page.querySelectorAll(".column")) { if ($(one.id)) morph($(one.id), one); }
     else morph($("board"), page.getElementById("board"));
     morph($("counts"), page.getElementById("counts"));
     if (!only) { const said = page.getElementById("said"); if (said.querySelector("p")) say(said.innerHTML); }
-    rove();
     return true;
   }
   let quiet = 0;
@@ -104,8 +105,13 @@
     for (const line of document.querySelectorAll(".now")) line.className = `now h${h} m${m}`;
     for (const line of document.querySelectorAll(".axis .now")) line.textContent = time;
   }
+  // What is being clicked must not be replaced between press and release.
+  let pressed = false;
+  document.addEventListener("pointerdown", () => { pressed = true; });
+  for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => { pressed = false; });
   async function refresh() {
     waiting = null;
+    if (pressed) { soon(); return; }
     const [only, whole] = [wanted, all || board().dataset.by === "list"];
     wanted = new Set(); all = false;
     const url = new URL(location.href);
@@ -151,8 +157,8 @@
   // Keys.
   const items = (column) => [...column.querySelectorAll(":scope li.b > a, :scope li.f > a, :scope li.f > button, .r > th > a")];
   const focus = (e) => e?.querySelector("a, button")?.focus();
-  function rove() { // one free time of each column is reached by Tab, the others by arrows
-    for (const column of document.querySelectorAll(".column")) column.querySelectorAll("li.f > *").forEach((e, n) => { e.tabIndex = n ? -1 : 0; });
+  function rove(page) { // one free time of each column is reached by Tab, the others by arrows
+    for (const column of page.querySelectorAll(".column")) column.querySelectorAll("li.f > *").forEach((e, n) => { e.tabIndex = n ? -1 : 0; });
   }
   function arrow(key, from) {
     const columns = [...document.querySelectorAll(".column")];
@@ -199,7 +205,7 @@
 
   // At the beginning: where now is, or what was just done.
   if (board()) {
-    rove();
+    rove(document);
     listen();
     const target = location.hash && $(location.hash.slice(1));
     if (target) { target.scrollIntoView({ block: "center", inline: "nearest" }); if (target.matches(".b, .r")) focus(target); }
