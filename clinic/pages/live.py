@@ -47,9 +47,11 @@ class Feed:
         self._screens: set[asyncio.Queue[str | None]] = set()
         self._watched = asyncio.Event()
         self._following = asyncio.Event()
+        self._stopped = False
 
     async def run(self, lifecycle: Lifecycle) -> None:
         """Look what is new while anybody watches, until asked to stop; then end all streams."""
+        self._stopped = False
         try:
             with lifecycle.until_stop():
                 while True:
@@ -57,6 +59,7 @@ class Feed:
                     await self._look()
                     await asyncio.sleep(POLL_SECONDS)
         finally:
+            self._stopped = True
             self._end()
 
     async def position(self) -> int:
@@ -85,8 +88,12 @@ class Feed:
         self._watched.set()
         try:
             yield RETRY + self._beat()
-            # First follow, then read what was before: nothing falls in between.
-            await self._following.wait()
+            if self._stopped:
+                return
+            # First follow, then read what was before: nothing falls in between. What lies there
+            # already says that it has begun, or that it is over.
+            if queue.empty():
+                await self._following.wait()
             if after is not None:
                 yield await self._since(after)
             while (piece := await self._next(queue)) is not None:
