@@ -2,6 +2,7 @@
 
 import datetime
 import re
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -17,9 +18,10 @@ from clinic.appointments.appointment import (
 from clinic.appointments.changing import Change
 from clinic.events import Status
 from clinic.pages import refusing
+from clinic.pages.assets import takes_gzip
 from clinic.pages.day import ORDER, Looking, lay_out
-from clinic.pages.front import Front, go
-from clinic.pages.languages import COOKIE, LANGUAGES
+from clinic.pages.front import Front, Look, go, here
+from clinic.pages.languages import COOKIE, LANGUAGES, language_of
 from clinic.registry.records import Kind
 from clinic.registry.timetable import DAY
 from clinic.registry.wall_clock import FIRST_YEAR, LAST_YEAR
@@ -29,6 +31,7 @@ from clinic.web.refusals import NoSuchAddress
 from clinic.web.streaming import stream
 
 STEP = re.compile(r"([0-9]{1,18}):([0-9]{1,9}):([a-z_]{4,9})")
+FIRST_DAY, LAST_DAY = datetime.date(FIRST_YEAR, 1, 1), datetime.date(LAST_YEAR, 12, 31)
 ONE_YEAR_SECONDS = 365 * 24 * 3600
 # How a day is looked at; whatever else stands in its address is said once.
 KEPT = ("view", "by", "all", "move")
@@ -55,11 +58,27 @@ async def show_day(front: Front, request: Request) -> Response:
 
 async def _show(front: Front, request: Request, date: datetime.date) -> Response:
     query = request.query_params
-    # Before the day is read: what happens meanwhile is shown twice, and nothing is missed.
-    position = await front.feed.position()
-    day = await front.desk.day(date)
-    by: Kind = "doctor" if query.get("by") == "doctor" else "office"
+    look = await front.look(date)
     moving = await _appointment(front, query.get("move"))
+    said = await _said(front, request)
+    if moving is not None or said is not None:
+        return _page(front, request, look, moving, said)
+    key = here(request), language_of(request).code, takes_gzip(request)
+    made = look.made.get(key)
+    if made is None:
+        made = look.made[key] = _page(front, request, look, None, None)
+    return Response(made.body, headers=dict(made.headers))
+
+
+def _page(
+    front: Front,
+    request: Request,
+    look: Look,
+    moving: Appointment | None,
+    said: Mapping[str, object] | None,
+) -> Response:
+    query, date = request.query_params, look.day.date
+    by: Kind = "doctor" if query.get("by") == "doctor" else "office"
     looking = Looking(
         by=by,
         now=front.now(),
@@ -69,26 +88,28 @@ async def _show(front: Front, request: Request, date: datetime.date) -> Response
         moving=moving,
         only=read_numbers(query.get("only")),
     )
-    board = lay_out(day, looking)
     view = "list" if query.get("view") == "list" and moving is None else "grid"
     return front.show(
         request,
         f"{view}.html",
-        board=board,
+        board=lay_out(look.day, looking),
         order=ORDER,
         view=view,
         by=by,
         cancelled=looking.cancelled,
         moving=moving,
-        position=position,
+        position=look.position,
         today=looking.now.date(),
-        yesterday=date - DAY if date.year > FIRST_YEAR else None,
-        tomorrow=date + DAY if date.year < LAST_YEAR else None,
-        week=[date + n * DAY for n in range(-date.weekday(), 7 - date.weekday())],
+        yesterday=date - DAY if date > FIRST_DAY else None,
+        tomorrow=date + DAY if date < LAST_DAY else None,
+        week=[
+            date + n * DAY
+            for n in range(-date.weekday(), 7 - date.weekday())
+            if FIRST_DAY <= date + n * DAY <= LAST_DAY
+        ],
         address=lambda to, **changed: _address(request, to, **changed),
         back=_address(request, date),
-        said=await _said(front, request),
-        doctors=len(day.staff.doctors),
+        said=said,
     )
 
 
@@ -133,7 +154,7 @@ def read_date(text: str) -> datetime.date | None:
         day = datetime.date.fromisoformat(text)
     except ValueError:
         return None
-    return day if FIRST_YEAR <= day.year <= LAST_YEAR else None
+    return day if FIRST_DAY <= day <= LAST_DAY else None
 
 
 def read_numbers(text: str | None) -> frozenset[int] | None:

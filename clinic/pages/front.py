@@ -3,6 +3,8 @@
 import datetime
 import gzip
 import zoneinfo
+from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from clinic.appointments.appointment import TRANSITIONS
+from clinic.appointments.day import Day
 from clinic.appointments.desk import Desk
-from clinic.database import utc_now
+from clinic.database import ExpensiveReads, utc_now
 from clinic.pages import words
 from clinic.pages.assets import LEAST_COMPRESSED, LEVEL, Assets, takes_gzip
 from clinic.pages.languages import LANGUAGES, language_of
 from clinic.pages.live import Feed
 
+# Days that are read from the database at a time.
+PLACES = 2
 # Nothing runs and nothing is shown that is not a file of ours, wherever it came from.
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -33,6 +38,19 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Vary": "Accept-Encoding, Accept-Language, Cookie",
 }
+
+
+@dataclass(eq=False)
+class Look:
+    """A look into the book at a day, shared by all who asked before it; and what was made of it.
+
+    ``position`` is from where a screen that shows it has to hear. What was ``made`` is by the
+    address, the language and the coding.
+    """
+
+    position: int
+    day: Day
+    made: dict[tuple[str, str, bool], Response] = field(default_factory=dict)
 
 
 class Front:
@@ -55,6 +73,7 @@ class Front:
         self.step_minutes = step_minutes
         self.alarm_minutes = alarm_minutes
         self.assets = Assets()
+        self._looks = ExpensiveReads(PLACES)
         self._environment = Environment(
             loader=FileSystemLoader(Path(__file__).parent / "templates"),
             autoescape=True,
@@ -81,6 +100,21 @@ class Front:
     def now(self) -> datetime.datetime:
         """Return the clinic's wall-clock time."""
         return utc_now().astimezone(self.zone).replace(tzinfo=None)
+
+    async def look(self, date: datetime.date) -> Look:
+        """Return a day as it stands in the book now.
+
+        When something happens, all screens ask for the same at once: one look serves them all.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        return await self._looks.read(date, partial(self._look, date))
+
+    async def _look(self, date: datetime.date) -> Look:
+        # Before the day is read: what happens meanwhile is told of twice, and nothing is missed.
+        position = await self.feed.position()
+        return Look(position, await self.desk.day(date))
 
     def render(self, request: Request, template: str, **values: Any) -> str:
         """Return a page in the language of a request."""
