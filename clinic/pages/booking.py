@@ -28,6 +28,8 @@ from clinic.web.refusals import Refusal, WrongFields
 MENDABLE = (WrongFields, TimeTaken, ClosedThen, NotInUse, NotRegistered, KeyReused)
 # Free times that are offered besides those of a refusal.
 OFFERS = 4
+# ... of as many, which begin with the first of the day.
+MOST_LOOKED_THROUGH = 200
 # How far ahead the form looks for them.
 HORIZON = datetime.timedelta(days=56)
 
@@ -124,17 +126,21 @@ async def _offer(front: Front, found: Filled) -> None:
 async def _free_times(
     front: Front, values: Mapping[str, str], named: Mapping[str, str]
 ) -> list[FreeTime]:
+    """Return the first free times from the day and time on that was asked for."""
     day = read_date(values.get("date", "")) or front.now().date()
     query: dict[str, str] = {
         **named,
         "from": day.isoformat(),
         "to": (day + HORIZON).isoformat(),
-        "limit": str(OFFERS),
+        "limit": str(MOST_LOOKED_THROUGH),
     }
     for name in ("appointment_type", "duration_minutes"):
         if values.get(name):
             query[name] = values[name]
-    return await front.desk.free_times(FreeTimeSearch.model_validate(query))
+    found = await front.desk.free_times(FreeTimeSearch.model_validate(query))
+    wanted = f"{day.isoformat()}T{values.get('time', '')}"
+    later = [one for one in found if wall_clock_text(one.date_time) >= wanted]
+    return (later or found)[:OFFERS]
 
 
 def _take(offer: FreeTime | datetime.datetime) -> list[str]:

@@ -46,12 +46,18 @@ class Filled:
         return bool(self.conflicts or self.closed or self.values.get("reason"))
 
     @property
-    def first(self) -> str:
-        """The field to begin in: one that is wrong, or the first that is empty."""
-        for name in (*self.errors, *(one for one in FIELDS if one not in OPTIONAL)):
-            if name in FIELDS and (name in self.errors or not self.value(name)):
-                return name
-        return "patient_name"
+    def first(self) -> str | None:
+        """The field to begin in: one that is wrong, or the first that is empty; None for none.
+
+        What conflicts is to be read before anything else.
+        """
+        if self.title and not self.errors:
+            return None
+        needed = ("patient_name", "office_number", "time")
+        return next((one for one in (*self.errors, *needed) if self._is_first(one)), None)
+
+    def _is_first(self, name: str) -> bool:
+        return name in FIELDS and (name in self.errors or not self.value(name))
 
     def value(self, name: str) -> str:
         """Return what stands in a field."""

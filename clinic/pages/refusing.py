@@ -50,7 +50,7 @@ SAID: Mapping[str, tuple[str, str]] = {
     ),
     "wrong-fields": (
         "Something is not filled in as it should be",
-        "Go back, correct what is wrong, and send it again. Nothing was changed.",
+        "Correct what is marked, and send it again. Nothing was changed.",
     ),
     "key-reused": (
         "This form was used before",

@@ -181,8 +181,8 @@ TEXTS: Mapping[str, str] = {
     "изменено.",
     "Something is not filled in as it should be": "Что-то заполнено не так",
     (
-        "Go back, correct what is wrong, and send it again. Nothing was changed."
-    ): "Вернитесь, исправьте и отправьте ещё раз. Ничего не изменено.",
+        "Correct what is marked, and send it again. Nothing was changed."
+    ): "Исправьте отмеченное и отправьте ещё раз. Ничего не изменено.",
     "This form was used before": "Эта форма уже использована",
     (
         "An appointment was booked with this very form, and something in it is different now. Open "

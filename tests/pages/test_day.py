@@ -15,8 +15,7 @@ from clinic.appointments.appointment import EXAMPLE, Appointment
 from clinic.appointments.day import Day, Staff
 from clinic.appointments.desk import Desk
 from clinic.events import Status
-from clinic.pages import day_page
-from clinic.pages.day import Board, Looking, lay_out
+from clinic.pages.day import ORDER, Board, Looking, lay_out
 from clinic.pages.front import Front
 from clinic.pages.live import Feed
 from clinic.registry.memory import Rules
@@ -209,7 +208,7 @@ def test_a_full_day_is_made_in_good_time_and_light(view: str, language: str) -> 
             Request({**scope, "headers": headers}),
             f"{view}.html",
             board=found,
-            order=day_page.ORDER,
+            order=ORDER,
             view=view,
             by="office",
             cancelled=False,

@@ -185,7 +185,7 @@ async def test_a_closed_screen_costs_nothing(database: Database) -> None:
         screens = [feed.screen(None) for _ in range(20)]
         for screen in screens:
             assert "event: beat" in await anext(screen)
-        nexts = [asyncio.ensure_future(anext(screen)) for screen in screens]  # type: ignore[arg-type]
+        nexts = [asyncio.ensure_future(anext(screen)) for screen in screens]
         await asyncio.sleep(3.2 * POLL_SECONDS)
         assert 3 <= len(looks) <= 8
         for one in nexts:

@@ -18,7 +18,7 @@ from tests.process.clinic import ClinicProcess, running
 
 DAY = "2027-12-01"
 # What somebody may type into every field, and no page may take for more than text.
-EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{'zq'*3}}"
 
 
 def some() -> str:
@@ -396,7 +396,7 @@ def test_nothing_that_is_typed_is_more_than_text(person: Person, clinic: ClinicP
     for page in pages:
         assert "<script>" not in page
         assert "<img src=x" not in page
-        assert "49" not in page or "{{7*7}}" in html.unescape(page)
+        assert "zqzqzq" not in page
 
 
 @pytest.fixture(scope="module")

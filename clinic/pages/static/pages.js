@@ -1,11 +1,11 @@
 // What pages can do with a script besides what they can without: keys, what others do as it happens,
 // and forms that are sent without loading the page again. There is one way in which anything is
 // shown: the page that the clinic answers, of which this puts into place what is different.
-"use strict";
 (() => {
+  "use strict";
   const $ = (id) => document.getElementById(id);
   const board = () => $("board");
-  const store = { get: (k) => { try { return localStorage.getItem(k); } catch { return null; } }, set: (k, v) => { try { localStorage.setItem(k, v); } catch { /* not kept */ } } };
+  const keysAreOff = () => { try { return localStorage.getItem("keys") === "off"; } catch { return false; } };
 
   // Put into place what is different: elements with ids (or links) are the same from page to page.
   const keyOf = (e) => e.id || (e.matches(".f") && e.textContent.trim()) || (e.matches(".x, .now") && e.className) || "";
@@ -16,31 +16,25 @@
     if (!old.matches(LISTS) || old.tagName !== fresh.tagName) { replace(old, fresh); return; }
     for (const { name, value } of [...fresh.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
-    const known = new Map([...old.children].map((e, n) => [keyOf(e) || e.tagName + n, e]));
-    [...fresh.children].forEach((next, n) => {
-      const key = keyOf(next) || next.tagName + n;
+    const named = (parent) => new Map([...parent.children].map((e, n) => [keyOf(e) || e.tagName + n, e]));
+    const known = named(old), next = named(fresh);
+    for (const [key, gone] of known) if (!next.has(key)) gone.remove();
+    let at = old.firstElementChild;
+    for (const [key, one] of next) {
       const same = known.get(key);
-      known.delete(key);
-      const at = old.children[n] || null;
-      if (!same) { old.insertBefore(next, at); if (next.matches(".b, .r")) next.classList.add("fresh"); return; }
-      if (same !== at) old.insertBefore(same, at);
-      morph(same, next);
-    });
-    for (const gone of known.values()) if (gone.parentNode === old) gone.remove();
+      if (same && same === at) at = at.nextElementSibling; // to move it would take the focus from it
+      else old.insertBefore(same || one, at);
+      if (same) morph(same, one);
+      else if (one.matches(".b, .r")) one.classList.add("fresh");
+    }
   }
   function replace(old, fresh) {
     const focused = document.activeElement;
-    const inside = old.contains(focused) && focused !== old;
-    const order = inside ? [...old.querySelectorAll("a, button, input, summary")].indexOf(focused) : -1;
-    const opened = old.querySelector("details[open]");
+    const order = old.contains(focused) ? [...old.querySelectorAll("a, button, input")].indexOf(focused) : -1;
     if (old.matches(".b, .r")) fresh.classList.add("fresh");
     old.replaceWith(fresh);
-    if (opened && fresh.querySelector("details")) fresh.querySelector("details").open = true;
-    if (inside) {
-      const all = fresh.querySelectorAll("a, button, input, summary");
-      const next = all[Math.min(order, all.length - 1)];
-      if (next) next.focus({ preventScroll: true });
-    }
+    const all = fresh.querySelectorAll("a, button, input");
+    if (order >= 0) all[Math.min(order, all.length - 1)]?.focus({ preventScroll: true });
   }
   function take(html, only) {
     const page = new DOMParser().parseFromString(html, "text/html");
@@ -63,26 +57,23 @@
   async function send(form, name, value) {
     const body = new URLSearchParams(new FormData(form));
     body.set(name, value);
-    const focused = document.activeElement;
-    const card = focused && focused.closest("[id^=a]");
+    const card = document.activeElement?.closest("[data-v]");
     let answer;
     try { answer = await fetch(form.action, { method: "POST", body }); } catch { lost(); return; }
     const html = await answer.text();
     if (!take(html)) {
       const page = new DOMParser().parseFromString(html, "text/html");
-      const told = page.getElementById("said");
-      if (!told) { lost(); return; }
       say(`<p class="refused"></p>`);
-      $("said").firstChild.textContent = [...told.children].map((e) => e.textContent.trim()).join(" ");
+      $("said").firstChild.textContent = [...page.querySelectorAll("#said > *")].map((e) => e.textContent.trim()).join(" ");
+      all = true;
       refresh();
     }
     if (card && document.activeElement === document.body && $(card.id)) focus($(card.id));
   }
   document.addEventListener("submit", (event) => {
-    const button = event.submitter;
-    if (!board() || !button || button.name !== "step") return;
+    if (!board() || event.submitter?.name !== "step") return;
     event.preventDefault();
-    send(event.target, button.name, button.value);
+    send(event.target, "step", event.submitter.value);
   });
 
   // What others do.
@@ -102,16 +93,16 @@
   }
   function now(time) {
     const [h, m] = time.split(":").map(Number);
-    for (const line of document.querySelectorAll(".now")) line.className = `now h${h} m${m}`;
-    for (const line of document.querySelectorAll(".axis .now")) line.textContent = time;
+    for (const line of document.querySelectorAll(".now")) { line.className = `now h${h} m${m}`; line.textContent &&= time; }
   }
   // What is being clicked must not be replaced between press and release.
-  let pressed = false;
+  let pressed = false, busy = false;
   document.addEventListener("pointerdown", () => { pressed = true; });
   for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => { pressed = false; });
   async function refresh() {
     waiting = null;
-    if (pressed) { soon(); return; }
+    if (pressed || busy) { soon(); return; }
+    busy = true;
     const [only, whole] = [wanted, all || board().dataset.by === "list"];
     wanted = new Set(); all = false;
     const url = new URL(location.href);
@@ -122,6 +113,7 @@
       if (!answer.ok) throw new Error(answer.status);
       take(await answer.text(), !whole && only.size > 0);
     } catch { all = true; lost(); setTimeout(soon, 3000); }
+    busy = false;
   }
   const soon = () => { waiting = waiting || setTimeout(refresh, 120); };
   function told(changes) {
@@ -148,7 +140,7 @@
     });
     source.addEventListener("error", () => { lost(); hush(); setTimeout(listen, 2000 + 2000 * Math.random()); });
   }
-  function hush() { source?.close(); source = null; }
+  const hush = () => { source?.close(); source = null; };
   document.addEventListener("visibilitychange", () => (document.hidden ? hush() : listen()));
   setInterval(() => { if (source && heard && Date.now() - heard > 30000) { lost(); hush(); listen(); } }, 5000);
   // Minutes of waiting grow by themselves.
@@ -161,16 +153,13 @@
     for (const column of page.querySelectorAll(".column")) column.querySelectorAll("li.f > *").forEach((e, n) => { e.tabIndex = n ? -1 : 0; });
   }
   function arrow(key, from) {
-    const columns = [...document.querySelectorAll(".column")];
-    const at = columns.indexOf(from.closest(".column"));
-    if (at < 0) { const rows = [...document.querySelectorAll(".r > th > a")]; return rows[rows.indexOf(from) + (key === "ArrowDown" ? 1 : -1)]; }
-    const mine = items(columns[at]), n = mine.indexOf(from);
-    if (key === "ArrowDown" || key === "ArrowUp") return mine[n + (key === "ArrowDown" ? 1 : -1)];
-    const top = from.getBoundingClientRect().top;
-    for (let c = at + (key === "ArrowRight" ? 1 : -1); columns[c]; c += key === "ArrowRight" ? 1 : -1) {
-      const near = items(columns[c]).sort((a, b) => Math.abs(a.getBoundingClientRect().top - top) - Math.abs(b.getBoundingClientRect().top - top))[0];
-      if (near) return near;
-    }
+    const columns = [...document.querySelectorAll(".column, .flow")];
+    const at = columns.indexOf(from.closest(".column, .flow"));
+    const on = key === "ArrowDown" || key === "ArrowRight" ? 1 : -1;
+    const mine = items(columns[at]);
+    if (key === "ArrowDown" || key === "ArrowUp") return mine[mine.indexOf(from) + on];
+    const far = (e) => Math.abs(e.getBoundingClientRect().top - from.getBoundingClientRect().top);
+    for (let c = at + on; columns[c]; c += on) if (items(columns[c]).length) return items(columns[c]).sort((a, b) => far(a) - far(b))[0];
     return null;
   }
   const STEPS = { a: "arrived", i: "in_room", d: "done", n: "no_show", x: "cancelled" };
@@ -182,26 +171,28 @@
     const key = event.key;
     if (key.startsWith("Arrow") && event.target.closest?.("li, .r")) {
       const next = arrow(key, event.target);
-      if (next) { event.preventDefault(); next.focus(); next.scrollIntoView({ block: "nearest", inline: "nearest" }); }
+      if (next) { event.preventDefault(); next.focus(); }
       return;
     }
-    if (key === "?" && $("help")) { event.preventDefault(); $("keys-on").checked = store.get("keys") !== "off"; $("help").showModal(); return; }
-    if (store.get("keys") === "off") return;
+    if (key === "?" && $("help")) { event.preventDefault(); $("keys-on").checked = !keysAreOff(); $("help").showModal(); return; }
+    if (keysAreOff()) return;
     const go = (href) => { event.preventDefault(); location.href = href; };
-    if (key === "/") { event.preventDefault(); document.querySelector(".search input").focus(); return; }
+    if (key === "/") { event.preventDefault(); document.querySelector(".search input").focus(); }
     if (!board()) return;
-    const root = board().dataset.root;
-    if (key === "b") { const free = event.target.closest?.(".f")?.querySelector("a"); go(free ? free.href : `${root}/new?t=${board().dataset.day}T`); return; }
-    if (LINKS[key] && $(LINKS[key])) { go($(LINKS[key]).href); return; }
-    if (key === "g") { go($(board().dataset.by === "list" ? "grid-view" : "list-view").href); return; }
+    const { root, day, by } = board().dataset;
+    if (key === "b") go(event.target.closest?.(".f")?.querySelector("a")?.href || `${root}/new?t=${day}T`);
+    if (LINKS[key] && $(LINKS[key])) go($(LINKS[key]).href);
+    if (key === "g") go($(by === "list" ? "grid-view" : "list-view").href);
     if (!card) return;
     const id = card.id.slice(1), [version, status] = card.dataset.v.split(":");
     const to = key === "u" ? BACK[status] : STEPS[key];
-    if (to && board().action.endsWith("/step")) { event.preventDefault(); send(board(), "step", `${id}:${version}:${to}`); return; }
-    if (key === "m") go(`${root}/day/${board().dataset.day}?move=${id}`);
+    if (to && board().action.endsWith("/step")) { event.preventDefault(); send(board(), "step", `${id}:${version}:${to}`); }
+    if (key === "m") go(`${root}/day/${day}?move=${id}`);
     if (key === "e") go(`${root}/card/${id}?edit=1`);
   });
-  $("keys-on")?.addEventListener("change", (event) => store.set("keys", event.target.checked ? "on" : "off"));
+  $("keys-on")?.addEventListener("change", (event) => {
+    try { localStorage.setItem("keys", event.target.checked ? "on" : "off"); } catch { /* only for this page */ }
+  });
 
   // At the beginning: where now is, or what was just done.
   if (board()) {
