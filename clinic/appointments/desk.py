@@ -203,6 +203,36 @@ class Desk:
         same = await select_same(self._database, [request.row])
         return same.get(request.appointment.id)
 
+    async def check(self, wanted: NewAppointment, besides: int = 0) -> None:
+        """Refuse what could not be booked now, without booking it or registering a name.
+
+        ``besides`` is the id of the appointment that is to become this one, if there is one.
+
+        Raises:
+            TimeTaken, ClosedThen, NotInUse, WrongFields: see ``book``.
+            Crowded: too many ask for taken times.
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        rules = await self._memory.current()
+        kind = find_type(wanted.appointment_type, rules)
+        office = await self._memory.find("office", wanted.office_number)
+        if office is None or wanted.override_reason is not None:
+            return  # an office that nobody has booked yet is free
+        name = wanted.doctor_name
+        doctor = None if name is None else await self._memory.find("doctor", name)
+        check_offered(kind, office.id, doctor.id if doctor else None)
+        length = length_of(kind, wanted.duration_minutes, self._appointment_minutes)
+        placed = Placed(office, doctor, kind, length)
+        appointment = self._request(besides, wanted, placed, None, rules).appointment
+        found_closed = closed(appointment, rules.timetable)
+        found = await self._availability.conflicts(
+            appointment, length, rules.timetable, new=not besides
+        )
+        if found_closed:
+            raise ClosedThen(found_closed, found.free_times)
+        if found.appointments:
+            raise TimeTaken(found.appointments, found.free_times)
+
     async def change(
         self, appointment_id: int, wanted: Change, precondition: Precondition
     ) -> Appointment:

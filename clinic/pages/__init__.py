@@ -21,9 +21,9 @@
 They need no script: each is complete HTML, and each thing that can be done is a link or a form.
 The script, one file of our own, does the same without loading the whole page: it sends the form,
 takes the page that is answered, and puts into place what is different. So there is one way in which
-things are shown, and nothing that only works with it but keys and what others do. A library such as
-htmx was weighed (13 KB compressed, and its keys, its one poll for all and its moving of single
-blocks would be ours all the same): the script is a third of that and has no other author.
+things are shown, and nothing that only works with it but keys, suggestions, and what others do. A
+library such as htmx was weighed: 13 KB compressed, and what most of the script is for (keys, one
+poll for all screens, blocks that keep their focus) would be ours all the same. The script has 5 KB.
 
 No page has a style or a script in it: the Content-Security-Policy allows only ours, so that nothing
 that somebody types can run. A block's place comes from classes for hours and minutes.

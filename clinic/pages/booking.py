@@ -61,6 +61,8 @@ async def book(front: Front, request: Request) -> Response:
     if "suggest" in sent:
         found.asked = True
         return await show(front, request, found)
+    if "check" in sent:
+        return await check(front, request, found)
     wanted = wanted_of(found.values)
     try:
         booking = Booking.read(wanted, front.zone)
@@ -71,6 +73,20 @@ async def book(front: Front, request: Request) -> Response:
     booked = await front.desk.show(confirmed.appointment_id)
     back = f"/day/{booked.date_time.date().isoformat()}"
     return go(with_news(back, booked, "booked" if confirmed.created else "booked before"))
+
+
+async def check(front: Front, request: Request, found: Filled) -> Response:
+    """Show a form with what conflicts with it, if anything does: it is still being filled in."""
+    current = found.changing.id if found.changing else 0
+    try:
+        # Whose it is makes no difference, and is typed last.
+        booking = Booking.read(wanted_of({**found.values, "patient_name": "?"}), front.zone)
+        await front.desk.check(booking.wanted(), current)
+    except (TimeTaken, ClosedThen) as refusal:
+        return await show_refused(front, request, found, refusal)
+    except (Refusal, Unavailable):
+        pass  # it is said when the form is sent
+    return await show(front, request, found)
 
 
 async def show_refused(front: Front, request: Request, found: Filled, refusal: Refusal) -> Response:

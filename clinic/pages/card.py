@@ -12,7 +12,7 @@ from starlette.responses import Response
 from clinic.appointments.appointment import NoSuchAppointment, Stale
 from clinic.appointments.requests import Change
 from clinic.pages import refusing
-from clinic.pages.booking import MENDABLE, show_refused
+from clinic.pages.booking import MENDABLE, check, show_refused
 from clinic.pages.booking import show as show_form
 from clinic.pages.day import NEXT, state_of
 from clinic.pages.day_page import with_news
@@ -86,6 +86,8 @@ async def _change(
     found = Filled(values, changing=current, asked="suggest" in sent)
     if found.asked:
         return await show_form(front, request, found)
+    if "check" in sent:
+        return await check(front, request, found)
     if current.version != int(version):
         return await _stale(front, request, number, sent)
     try:

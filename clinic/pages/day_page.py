@@ -190,7 +190,10 @@ async def news(front: Front, request: Request) -> Response:
     """Tell a screen what happens, from the position on that it has."""
     text = header(request.scope, b"last-event-id") or request.query_params.get("after", "")
     after = int(text) if re.fullmatch("[0-9]{1,18}", text) else None
-    return await stream(front.feed.screen(after), "text/event-stream")
+    response = await stream(front.feed.screen(after), "text/event-stream")
+    # nginx keeps answers back until it has 4 KiB of them, unless it is told not to.
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
 
 
 async def choose_language(_front: Front, request: Request) -> Response:

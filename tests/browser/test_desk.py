@@ -188,6 +188,24 @@ def test_what_others_do_is_seen_and_nothing_else_moves(desk: ClinicProcess, live
     assert not live.complaints()
 
 
+def test_a_form_says_what_conflicts_as_it_is_filled_in(desk: ClinicProcess, live: Page) -> None:
+    office, name, day = some(), f"Ольга {some()}", today(desk)
+    booked(desk, office_number=office, patient_name=name, patient_phone="+7 916 777-11-22")
+    live.go(f"{desk.url}/new?t={day}T10:20")
+    live.fill("#patient_name", name)
+    live.until("document.querySelector('#patients option') !== null")
+    live.until("document.querySelector('#patient_phone').value === '+7 916 777-11-22'")
+    live.fill("#office_number", office)
+    live.sees("That time is taken")
+    live.until("document.querySelector('#reason') !== null")
+    # Nothing that was typed is lost, and nothing was booked.
+    assert live.evaluate("document.querySelector('#patient_name').value") == name
+    live.fill("#office_number", some())
+    live.until("document.querySelector('.notice') === null")
+    assert len(desk.http.get("/appointment", params={"patient": name}).json()) == 1
+    assert not live.complaints()
+
+
 def test_a_lost_connection_is_said_and_mended(tmp_path: Path, live: Page) -> None:
     with running(tmp_path) as first:
         day = today(first)

@@ -57,6 +57,8 @@ class Screen:
             position = 0
             assert answer.status_code == 200
             assert answer.headers["content-type"].startswith("text/event-stream")
+            assert answer.headers["x-accel-buffering"] == "no"
+            assert answer.headers["cache-control"] == "no-store"
             for line in answer.iter_lines():
                 if line.startswith("id: "):
                     position = int(line[4:])

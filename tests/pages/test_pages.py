@@ -236,6 +236,40 @@ def test_free_times_are_suggested(person: Person, clinic: ClinicProcess) -> None
     assert value(answer.text, "patient_name") == form["patient_name"]
 
 
+def test_a_form_can_be_checked_before_it_is_sent(person: Person, clinic: ClinicProcess) -> None:
+    there = booked(clinic, doctor_name=f"Dr {some()}")
+    form = a_form(patient_name="", office_number=str(there["office_number"]), check="1")
+    answer = person.sends("/new", **form)
+    assert answer.status_code == 409
+    assert "That time is taken" in answer.text
+    assert 'name="take"' in answer.text
+    # Its doctor is taken in any office; with a reason, or at another time, nothing conflicts.
+    doctor = str(there["doctor_name"])
+    other = str(booked(clinic)["office_number"])
+    answer = person.sends("/new", **form | {"office_number": other, "doctor_name": doctor})
+    assert answer.status_code == 409
+    for free in (
+        {"reason": "pain"},
+        {"time": "11:00"},
+        {"office_number": some()},
+        {"date": "", "time": ""},
+    ):
+        answer = person.sends("/new", **form | free)
+        assert answer.status_code == 200
+        assert "That time is taken" not in answer.text
+    # What is changed is no conflict for itself.
+    page = person.sees(f"/card/{there['id']}", edit="1")
+    version = hidden(page, "version")
+    answer = person.sends(f"/card/{there['id']}", **form, version=version)
+    assert answer.status_code == 200
+    offices = {one["name"] for one in clinic.http.get("/office").json()}
+    new = a_form(check="1")
+    person.sends("/new", **new)
+    assert new["office_number"] not in offices | {
+        one["name"] for one in clinic.http.get("/office").json()
+    }
+
+
 def test_a_free_cell_starts_a_booking_there(person: Person, clinic: ClinicProcess) -> None:
     there = booked(clinic)
     page = person.sees(f"/day/{DAY}")

@@ -194,6 +194,33 @@
     try { localStorage.setItem("keys", event.target.checked ? "on" : "off"); } catch { /* only for this page */ }
   });
 
+  // The form: what conflicts is said as soon as it is chosen, and patients who were here are suggested.
+  const form = $("form"), TIMED = ["office_number", "doctor_name", "appointment_type", "date", "time", "duration_minutes"];
+  let typing = 0;
+  const load = async (url, body) => new DOMParser().parseFromString(await (await fetch(url, body && { method: "POST", body })).text(), "text/html");
+  async function check() {
+    const body = new URLSearchParams(new FormData(form));
+    body.set("check", "1");
+    const page = await load(form.action, body);
+    for (const old of form.querySelectorAll(".notice")) old.remove();
+    $("fields").before(...page.querySelectorAll(".notice"));
+    const why = page.getElementById("why");
+    if (!why.firstChild !== !$("why").firstChild) $("why").replaceWith(why);
+  }
+  async function suggest(name) {
+    const page = await load(`${form.dataset.find}?q=${encodeURIComponent(name)}`);
+    const known = Object.create(null);
+    for (const one of page.querySelectorAll(".found tbody th")) (known[one.querySelector("a").textContent] ||= new Set()).add(one.querySelector("span")?.textContent || "");
+    $("patients").replaceChildren(...Object.entries(known).slice(0, 10).map(([value, phones]) => Object.assign(document.createElement("option"), { value, label: [...phones].join(", ") })));
+    // Of two of one name nobody knows which one it is.
+    if (known[name]?.size === 1 && !$("patient_phone").value) $("patient_phone").value = [...known[name]][0];
+  }
+  form?.addEventListener("input", ({ target }) => {
+    const act = target.name === "patient_name" && target.value.length > 1 ? () => suggest(target.value) : TIMED.includes(target.name) ? check : null;
+    clearTimeout(typing);
+    if (act) typing = setTimeout(() => act().catch(() => {}), 300);
+  });
+
   // At the beginning: where now is, or what was just done.
   if (board()) {
     rove(document);
