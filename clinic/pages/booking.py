@@ -1,6 +1,7 @@
 """The form by which appointments are booked, changed and moved, and what it says of a conflict."""
 
 import datetime
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, cast
@@ -10,11 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clinic.appointments.availability import ClosedThen, TimeTaken
+from clinic.appointments.day import Staff
 from clinic.appointments.free_time import FreeTime
 from clinic.appointments.idempotency import IdempotencyKey, KeyReused
 from clinic.appointments.requests import Booking
 from clinic.appointments.search import FreeTimeSearch
-from clinic.database import wall_clock_text
+from clinic.database import OutcomeUnknown, wall_clock_text
 from clinic.pages.day_page import read_date, with_news
 from clinic.pages.forms import Filled, errors_of, filled, new_key, values_of, wanted_of
 from clinic.pages.front import Front, go
@@ -22,8 +24,9 @@ from clinic.pages.refusing import SAID
 from clinic.registry.records import NotInUse, NotRegistered
 from clinic.supervisor import Unavailable
 from clinic.web.reading import read_form
-from clinic.web.refusals import Refusal, WrongFields
+from clinic.web.refusals import MaybeDone, NotNow, Refusal, WrongFields
 
+ID = re.compile("[0-9]{1,18}")
 # Refusals after which the form is shown again, with what is wrong and all that was typed.
 MENDABLE = (WrongFields, TimeTaken, ClosedThen, NotInUse, NotRegistered, KeyReused)
 # Free times that are offered besides those of a refusal.
@@ -39,8 +42,8 @@ async def form(front: Front, request: Request) -> Response:
     query = request.query_params
     staff = await front.desk.staff()
     values = dict.fromkeys(("date", "time"), "")
-    if (again := query.get("again", "")).isascii() and again.isdigit() and len(again) <= 18:  # noqa: PLR2004 - an id
-        before = await front.desk.show(int(again))
+    if ID.fullmatch(query.get("again", "")):
+        before = await front.desk.show(int(query["again"]))
         values = values_of(before) | {"date": "", "time": "", "note": ""}
     date, _, time = query.get("t", "").partition("T")
     if read_date(date):
@@ -70,6 +73,10 @@ async def book(front: Front, request: Request) -> Response:
         confirmed = await front.desk.book(booking.wanted(), key)
     except MENDABLE as refusal:
         return await show_refused(front, request, found, refusal)
+    except Unavailable as error:
+        # The same form can be sent again: its key makes it one booking.
+        away = MaybeDone() if isinstance(error, OutcomeUnknown) else NotNow()
+        return await show_refused(front, request, found, away)
     booked = await front.desk.show(confirmed.appointment_id)
     back = f"/day/{booked.date_time.date().isoformat()}"
     return go(with_news(back, booked, "booked" if confirmed.created else "booked before"))
@@ -105,7 +112,9 @@ async def show_refused(front: Front, request: Request, found: Filled, refusal: R
         found.nearest = cast("list[str]", refusal.members["nearest"])
     if isinstance(refusal, KeyReused):
         found.key = new_key()
-    return await show(front, request, found, refusal.status)
+    response = await show(front, request, found, refusal.status)
+    response.headers.update(refusal.headers)
+    return response
 
 
 async def show(
@@ -114,7 +123,12 @@ async def show(
     """Show a form; if free times are asked for, with those of any office and doctor."""
     if found.asked:
         await _offer(front, found)
-    staff = await front.desk.staff()
+    try:
+        staff = await front.desk.staff()
+    except Unavailable:
+        if not found.title:
+            raise
+        staff = Staff((), (), ())  # what was typed is worth more than suggestions
     return front.show(
         request,
         "form.html",

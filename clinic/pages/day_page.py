@@ -8,13 +8,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from clinic.appointments.appointment import (
-    TRANSITIONS,
-    Appointment,
-    IllegalTransition,
-    NoSuchAppointment,
-    Stale,
-)
+from clinic.appointments.appointment import TRANSITIONS, Appointment, NoSuchAppointment
 from clinic.appointments.changing import Change
 from clinic.events import Status
 from clinic.pages import refusing
@@ -27,7 +21,7 @@ from clinic.registry.timetable import DAY
 from clinic.registry.wall_clock import FIRST_YEAR, LAST_YEAR
 from clinic.web.headers import header
 from clinic.web.reading import read_form
-from clinic.web.refusals import NoSuchAddress
+from clinic.web.refusals import NoSuchAddress, Refusal
 from clinic.web.streaming import stream
 
 STEP = re.compile(r"([0-9]{1,18}):([0-9]{1,9}):([a-z_]{4,9})")
@@ -176,11 +170,14 @@ async def step(front: Front, request: Request) -> Response:
         raise NoSuchAddress
     wanted: Status = status
     before = await front.desk.show(number)
+    if before.status == wanted:
+        # A second click, or somebody else did the same: there is nothing to say but that it is so.
+        return go(with_news(back, before, "status"))
     try:
         after = await front.desk.change(
             number, Change(status=wanted), lambda current: current == version
         )
-    except (Stale, IllegalTransition) as refusal:
+    except Refusal as refusal:
         now = await front.desk.show(number)
         return refusing.page(front, request, refusal, appointment=now, back=back)
     return go(with_news(back, after, "status", before.status))

@@ -306,6 +306,9 @@ def test_one_button_brings_a_patient_on_and_another_back(
         answer = person.sends("/step", step=f"{number}:{version}:{status}", back=back)
         assert answer.url.path == f"/day/{day}"
         assert clinic.http.get(f"/appointment/{number}").json()["status"] == status
+    # A second click on the same button is no surprise.
+    again = person.sends("/step", step=f"{number}:3:done", back=back)
+    assert again.status_code == 200
     undo = steps(answer.text, number)
     assert undo == [f"{number}:4:in_room"]
     person.sends("/step", step=undo[0], back=back)
@@ -329,6 +332,11 @@ def test_a_stale_screen_changes_nothing_and_says_what_happened(
     answer = person.sends(f"/card/{number}", **a_form(), version="1")
     assert answer.status_code == 412
     assert clinic.http.get(f"/appointment/{number}").json()["status"] == "cancelled"
+    # Restored only if its time is free; the page leads on to the appointment.
+    booked(clinic, office_number=there["office_number"])
+    answer = person.sends("/step", step=f"{number}:2:booked", back=f"/day/{DAY}")
+    assert answer.status_code == 409
+    assert f'href="/card/{number}"' in answer.text
     for nonsense in ("", "1", "x:1:done", f"{number}:2:gone", f"{number}:2:done:1"):
         assert person.sends("/step", step=nonsense).status_code == 404
 

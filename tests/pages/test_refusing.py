@@ -30,8 +30,10 @@ class Broken:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    async def show(self, _number: int) -> None:
+    async def show(self, *_given: object) -> None:
         raise self._error
+
+    book = staff = show
 
 
 def front(error: Exception | None = None) -> Front:
@@ -92,3 +94,24 @@ async def test_what_is_away_or_broken_is_a_page(
     # A bug is logged with its cause, and never with what stands in the path.
     assert ("/card/{id} failed" in caplog.text) == (status == 500)
     assert "17" not in caplog.text.split("Traceback")[0]
+
+
+@pytest.mark.parametrize("error", [DatabaseUnavailable("away"), OutcomeUnknown("lost")])
+async def test_a_form_is_kept_while_the_book_is_away(error: Exception) -> None:
+    app = Starlette(routes=table.routes(front(error)))
+    form = {
+        "key": "the-very-key",
+        "patient_name": "Анна Ли",
+        "office_number": "221B",
+        "date": "2027-12-01",
+        "time": "10:15",
+    }
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://clinic"
+    ) as client:
+        answer = await client.post("/new", data=form)
+    assert answer.status_code == 503
+    assert "retry-after" in answer.headers
+    for value in form.values():
+        assert f'value="{value}"' in answer.text
+    assert ("not done twice" in answer.text) == isinstance(error, OutcomeUnknown)
