@@ -22,7 +22,12 @@ LOOK_BACK = 1000
 # Events that are read at a time.
 BATCH = 1000
 
-SELECT_LAST_POSITION = "select coalesce(max(position), 0) as position from event"
+SELECT_END = """
+    select last, (
+        select count(*) from event where position > last - :back and position <= last
+    ) as there
+    from (select coalesce(max(position), 0) as last from event) as log
+"""
 SELECT_BETWEEN = """
     select position from event where position > :after and position <= :until order by position
 """
@@ -89,13 +94,14 @@ class Follower:
         Raises:
             DatabaseUnavailable: the database cannot do it now.
         """
-        (row,) = await self.database.look(SELECT_LAST_POSITION)
-        last = row["position"]
-        after = max(0, last - LOOK_BACK)
-        rows = await self.database.look(SELECT_BETWEEN, {"after": after, "until": last})
+        (row,) = await self.database.look(SELECT_END, {"back": LOOK_BACK})
+        last, after = row["last"], max(0, row["last"] - LOOK_BACK)
         self.missing.clear()
-        self.last = after
-        self._note([one["position"] for one in rows])
+        self.last = last
+        if row["there"] < last - after:
+            rows = await self.database.look(SELECT_BETWEEN, {"after": after, "until": last})
+            self.last = after
+            self._note([one["position"] for one in rows])
 
     async def news(self) -> list[Logged]:
         """Return the events that have become visible since; at most ``BATCH``, and late ones.
