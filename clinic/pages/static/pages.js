@@ -149,7 +149,10 @@
   // Keys.
   const items = (column) => [...column.querySelectorAll(":scope li.b > a, :scope li.f > a, :scope li.f > button, .r > th > a")];
   const focus = (e) => e?.querySelector("a, button")?.focus();
-  function rove(page) { // one free time of each column is reached by Tab, the others by arrows
+  function rove(page) {
+    // A button says to a screen reader whose it is.
+    for (const one of page.querySelectorAll("[data-v] button")) one.setAttribute("aria-describedby", one.closest("[data-v]").id);
+    // One free time of each column is reached by Tab, the others by arrows
     for (const column of page.querySelectorAll(".column")) column.querySelectorAll("li.f > *").forEach((e, n) => { e.tabIndex = n ? -1 : 0; });
   }
   function arrow(key, from) {
