@@ -15,6 +15,7 @@ The floors; each imports only from those below it (import-linter checks that)::
     cli            arguments; a file a command
     roles          which services each role runs
     parts          the parts of a process, each built when it is first needed
+    pages          what a person sees: the front desk in a browser
     operating      see each event's way, and send it round again
     appointments   what the clinic does         | analytics    what the clinic learns
     registry       who and where: offices, doctors, appointment types; when they work

@@ -37,6 +37,9 @@ from clinic.operating import endpoints as operating
 from clinic.operating.operations import Operations
 from clinic.operating.service import Operating
 from clinic.operating.walking import Worker
+from clinic.pages import table as pages
+from clinic.pages.front import Front
+from clinic.pages.live import Feed, clock
 from clinic.registry import endpoints as registry
 from clinic.registry import schedule_endpoints as schedule
 from clinic.registry.importing import Importing
@@ -213,6 +216,27 @@ class Parts:
         return Operating(self.worker, datetime.timedelta(days=self.settings.messages_kept_days))
 
     @cached_property
+    def feed(self) -> Feed:
+        """What happens, for the screens that are open."""
+        return Feed(self.database, clock(self.settings.zone))
+
+    @cached_property
+    def front(self) -> Front:
+        """The pages of the front desk."""
+        return Front(
+            self.desk,
+            self.feed,
+            self.guard.sign_in,
+            step_minutes=self.settings.appointment_minutes,
+            alarm_minutes=self.settings.waiting_alarm_minutes,
+        )
+
+    @cached_property
+    def pages(self) -> list[Route]:
+        """The routes of the pages."""
+        return pages.routes(self.front, self.guard)
+
+    @cached_property
     def api(self) -> list[Route]:
         """The routes of the HTTP API and of its description."""
         numbers = analytics.Analytics(self.database, self.counting)
@@ -239,7 +263,8 @@ def check(settings: Settings) -> None:
         BadBrokerURL: RabbitMQ's URL cannot be understood.
     """
     first = settings.root_path.split("/")[:2]
-    if first in [endpoint.path.split("/")[:2] for endpoint in ENDPOINTS]:
+    paths = [endpoint.path for endpoint in ENDPOINTS] + [page.path for page in pages.PAGES]
+    if first in [path.split("/")[:2] for path in paths]:
         raise BadSetting(
             "CLINIC_ROOT_PATH: must not begin with a path of the clinic itself, such as /docs"
         )

@@ -16,7 +16,7 @@ from clinic.events import age_of
 from clinic.parts import Parts
 from clinic.settings import Role, Settings
 from clinic.signals import stopped_by_signals
-from clinic.supervisor import Misconfigured, Report, Service, State, Supervisor
+from clinic.supervisor import Lifecycle, Misconfigured, Report, Service, State, Supervisor
 from clinic.web import health, scraping
 from clinic.web.application import application
 from clinic.web.browsers import known_hosts, reaches_others
@@ -94,8 +94,17 @@ class Process:
 
 
 def api(process: Process) -> Service:
-    """Serve the HTTP API."""
-    return _http(process, process.parts.api)
+    """Serve the HTTP API and the pages."""
+    served = _http(process, [*process.parts.api, *process.parts.pages])
+
+    async def run(lifecycle: Lifecycle) -> None:
+        async with anyio.create_task_group() as tasks:
+            # It ends the streams of open screens at a stop, for which HTTP waits.
+            tasks.start_soon(process.parts.feed.run, lifecycle)
+            await served.run(lifecycle)
+            tasks.cancel_scope.cancel()
+
+    return Service(served.name, run)
 
 
 def health_only(process: Process) -> Service:

@@ -215,6 +215,9 @@ class Settings(BaseSettings):
         "APPOINTMENT_MINUTES", 15
     )
     registry: Literal["open", "closed"] = setting("CLINIC_REGISTRY", "open")
+    waiting_alarm_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = setting(
+        "CLINIC_WAITING_ALARM_MINUTES", 20
+    )
 
     given_database_url: Secret | None = setting("DATABASE_URL", None)
     db_host: Host | None = setting("DB_HOST", None)

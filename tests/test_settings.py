@@ -61,6 +61,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "CLINIC_TIMEZONE": ("Europe/Moskow", "../etc/passwd", "/etc/localtime", "+03:00", "a\nb"),
     "APPOINTMENT_MINUTES": (*NO_WHOLE_NUMBER, "0", "1441"),
     "CLINIC_REGISTRY": ("shut", "Closed", "true"),
+    "CLINIC_WAITING_ALARM_MINUTES": (*NO_WHOLE_NUMBER, "0", "1441"),
     "CLINIC_HOURS": (
         "08:00",
         "8-20",

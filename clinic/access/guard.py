@@ -5,7 +5,6 @@ tries it needs nothing. From the first token on everyone needs one.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from starlette.requests import Request
 
@@ -18,7 +17,6 @@ from clinic.acting import ANONYMOUS, act_as, acting
 from clinic.web.browsers import is_cross_origin
 from clinic.web.callers import (
     CALLER,
-    CSRF,
     EVERYTHING,
     INCLUDED,
     RENEWED,
@@ -29,7 +27,7 @@ from clinic.web.callers import (
     Permission,
     TooManyRequests,
 )
-from clinic.web.endpoints import Endpoint
+from clinic.web.endpoints import Guarded
 from clinic.web.headers import header, headers_by_name
 
 # Where a calendar program, which can send no headers, has its token.
@@ -67,7 +65,7 @@ class Guard:
         pace = self.per_second
         self._rate = None if pace is None else Rate(pace, max(1.0, 2 * pace))
 
-    async def __call__(self, endpoint: Endpoint[Any], request: Request) -> None:
+    async def __call__(self, endpoint: Guarded, request: Request) -> None:
         """Let a request in, and say in its scope who sends it.
 
         Raises:
@@ -105,7 +103,7 @@ class Guard:
         found = remembered.by_digest.get(digest or "")
         return found is not None and found.counts
 
-    async def _caller(self, endpoint: Endpoint[Any], request: Request) -> Caller:
+    async def _caller(self, endpoint: Guarded, request: Request) -> Caller:
         if await self._serves_anyone():
             return ANYONE
         secret = _sent(request)
@@ -121,6 +119,23 @@ class Guard:
         await self.tokens.used(token)
         return token.caller
 
+    async def sign_in(self, request: Request, secret: str) -> str | None:
+        """Return the header that begins a session, or None if the token does not count.
+
+        Raises:
+            TooManyRequests: too many that do not count came from there.
+            DatabaseUnavailable: the database cannot say which tokens count.
+        """
+        # Only the page knows by which scheme the browser came: a proxy may end TLS in front of us.
+        origin = header(request.scope, b"origin") or ""
+        secure = origin.startswith("https://")
+        cookie = await self.sessions.begin(secret, secure=secure)
+        if cookie is None:
+            if wait := self._wrong.wait_seconds(_address(request)):
+                raise TooManyRequests(wait)
+            return None
+        return set_cookie(cookie, request.scope["root_path"] or "/", secure=secure)
+
     async def _signed_in(self, request: Request) -> Caller:
         """Return who has signed in, with the browser that sends the request.
 
@@ -135,7 +150,6 @@ class Guard:
         if session.renewed is not None:
             path = request.scope["root_path"] or "/"
             request.scope[RENEWED] = set_cookie(session.renewed, path, secure=session.secure)
-        request.scope[CSRF] = session.csrf
         await self.tokens.used(session.token)
         return session.token.caller
 

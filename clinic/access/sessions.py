@@ -2,10 +2,15 @@
 
 The cookie says which token was used and when; it is signed, so that nobody can make one. What it
 allows is what the token allows at that moment: with a token that is revoked its sessions end.
+
+Forms need no secret of their own against requests that other sites forge: the browser sends the
+cookie to nobody for another site (SameSite), and what it says of where a request comes from decides
+in any case (``clinic.web.browsers``), as
+https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html
+has it. So a page can be made once for all who look at it.
 """
 
 import datetime
-import hmac
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,11 +38,10 @@ LONGEST_COOKIE = 300
 class Session(NamedTuple):
     """A session that holds: its token, and the cookie to go on with, if it is time for a new one.
 
-    ``csrf`` is what forms send back: no page of another site can know it.
+    ``secure`` says that it was begun by HTTPS.
     """
 
     token: Token
-    csrf: str
     renewed: str | None
     secure: bool
 
@@ -89,7 +93,6 @@ class Sessions:
         due = idle_seconds > RENEWED_AFTER.total_seconds()
         return Session(
             token,
-            hmac.new(key.encode(), f"csrf.{digest}.{began}".encode(), sha256).hexdigest(),
             signer.sign(value).decode("ascii") if due else None,
             mark == SECURE,
         )

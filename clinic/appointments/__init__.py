@@ -20,6 +20,7 @@
 ``queries.py``            the appointment's table, one function a statement
 ``listing.py``            the list, piece by piece and page by page
 ``finding.py``            a patient's appointments, by beginnings of names and ends of phones
+``day.py``                one day: its appointments, who waits, who works when
 ``spreadsheet.py``        the list as CSV
 ``feed.py``               the list as a calendar
 ``handlers.py``           the same over HTTP: read the request, ask the desk, answer

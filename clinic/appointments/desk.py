@@ -15,6 +15,7 @@ from clinic.appointments.changing import (
     change_appointment,
     understand,
 )
+from clinic.appointments.day import Day, Staff, select_day, select_since
 from clinic.appointments.feed import feed
 from clinic.appointments.free_time import DAY, Finder, FreeTime, Wanted
 from clinic.appointments.idempotency import IdempotencyKey
@@ -235,6 +236,36 @@ class Desk:
         same = await select_same(self._database, [request.row])
         return same.get(request.appointment.id)
 
+    async def check(self, wanted: NewAppointment, besides: int = 0) -> None:
+        """Refuse what could not be booked now, without booking it or registering a name.
+
+        ``besides`` is the id of the appointment that is to become this one, if there is one.
+
+        Raises:
+            TimeTaken, ClosedThen, NotInUse, WrongFields: see ``book``.
+            Crowded: too many ask for taken times.
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        rules = await self._memory.current()
+        kind = find_type(wanted.appointment_type, rules)
+        office = await self._memory.find("office", wanted.office_number)
+        if office is None or wanted.override_reason is not None:
+            return  # an office that nobody has booked yet is free
+        name = wanted.doctor_name
+        doctor = None if name is None else await self._memory.find("doctor", name)
+        check_offered(kind, office.id, doctor.id if doctor else None)
+        length = length_of(kind, wanted.duration_minutes, self._appointment_minutes)
+        placed = Placed(office, doctor, kind, length)
+        appointment = self._request(besides, wanted, placed, None, rules).appointment
+        found_closed = closed(appointment, rules.timetable)
+        found = await self._availability.conflicts(
+            appointment, length, rules.timetable, new=not besides
+        )
+        if found_closed:
+            raise ClosedThen(found_closed, found.free_times)
+        if found.appointments:
+            raise TimeTaken(found.appointments, found.free_times)
+
     async def change(
         self, appointment_id: int, wanted: Change, precondition: Precondition
     ) -> Appointment:
@@ -355,6 +386,34 @@ class Desk:
             if not personal:
                 return events
             return with_reasons(events, await select_reasons(connection, appointment_id))
+
+    async def day(self, day: datetime.date) -> Day:
+        """Return a day: its appointments in order of time, who waits, and who works when.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        rules = await self._memory.current()
+        staff = await self._staff(rules)
+        async with self._database.snapshot() as connection:
+            appointments = await select_day(connection, day)
+            since = await select_since(connection, appointments, self.zone)
+        return Day(day, appointments, since, staff, rules, self._availability.usual)
+
+    async def staff(self) -> Staff:
+        """Return all offices, doctors and appointment types.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        return await self._staff(await self._memory.current())
+
+    async def _staff(self, rules: Rules) -> Staff:
+        return Staff(
+            await select_resources(self._database, "office"),
+            await select_resources(self._database, "doctor"),
+            sorted(rules.types.values(), key=lambda one: one.name),
+        )
 
     async def page(self, search: Search, limit: int) -> list[Appointment]:
         """Return the first appointments of a search, in order of time and number."""

@@ -6,6 +6,7 @@
 ``embedded.py``           the broker that lives in the clinic's own database
 ``rabbitmq/``             the broker on a RabbitMQ server
 ``outbox.py``             the event log, and which of its events are open
+``following.py``          the event log by position, as it grows, for those who show it
 ``relay.py``              publish open events
 ``settlement.py``         what becomes of a message that was tried: the whole retry policy
 ``consumer.py``           take messages, have them handled, settle them

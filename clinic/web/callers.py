@@ -13,9 +13,8 @@ from clinic.web.refusals import Refusal
 SCHEME = "Bearer"
 # Where a request's scope keeps who sends it.
 CALLER = "clinic.caller"
-# ... the new cookie of a session that goes on, and what its forms have to send back.
+# ... and the header with the new cookie of a session that goes on.
 RENEWED = "clinic.renewed"
-CSRF = "clinic.csrf"
 
 
 class Permission(StrEnum):

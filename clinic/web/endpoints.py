@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -100,8 +100,24 @@ class Endpoint(Generic[Part]):
     refusals: Sequence[type[Refusal]] = ()
 
 
-Guard = Callable[[Endpoint[Any], Request], Awaitable[None]]
-"""Lets a request in to an endpoint and says in its scope who sends it, or raises a Refusal."""
+class Guarded(Protocol):
+    """What the guard looks at of an endpoint or a page."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the audit."""
+
+    @property
+    def needs(self) -> Permission:
+        """The permission that a client must have."""
+
+    @property
+    def audited(self) -> bool | Callable[[Request], bool]:
+        """Whether what it does is audited; of what it only reads, by the request."""
+
+
+Guard = Callable[[Guarded, Request], Awaitable[None]]
+"""Lets a request in, and says in its scope who sends it, or raises a Refusal."""
 
 
 def routes(table: Iterable[Endpoint[Part]], part: Part, guard: Guard) -> list[Route]:

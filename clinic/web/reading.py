@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Self, TypeVar
+from urllib.parse import parse_qsl
 
 from pydantic import (
     AliasChoices,
@@ -43,6 +44,9 @@ LONGEST_QUERY_BYTES = 8 * 1024
 MOST_PARAMETERS = 50
 
 JSON = "application/json"
+# What a browser sends for a form in a page. It may do so for the page of another site, too:
+# `clinic.web.browsers` refuses that.
+FORM = "application/x-www-form-urlencoded"
 # A change is a merge patch (RFC 7396): what is not in it stays as it is.
 CHANGE_TYPES = (JSON, "application/merge-patch+json")
 PLAIN = {"Accept-Encoding": "identity"}
@@ -215,6 +219,27 @@ async def read_json_object(
     if not isinstance(sent, dict):
         raise WrongFields([{"pointer": "#", "detail": "must be a JSON object"}])
     return sent
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Return the fields of a form in a page; of one that is repeated the last value counts.
+
+    Raises:
+        Refusal: the body is too large, compressed, of another media type, or no form in UTF-8.
+    """
+    body = await _read_body(request)
+    _require(request, [FORM])
+    try:
+        return dict(
+            parse_qsl(
+                body.decode(),
+                keep_blank_values=True,
+                errors="strict",
+                max_num_fields=MOST_FIELDS,
+            )
+        )
+    except ValueError:
+        raise MalformedBody("is not a form in UTF-8, or has more fields than any form") from None
 
 
 def read_fields(

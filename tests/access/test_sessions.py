@@ -51,13 +51,10 @@ async def test_a_session_ends_when_nobody_uses_it(database: Database) -> None:
 
 async def test_a_session_in_use_goes_on_until_its_last_hour(database: Database) -> None:
     sessions, clock, cookie = await begun(database)
-    first, began, csrf = cookie, clock.now, None
+    first, began = cookie, clock.now
     while clock.now - began <= LONGEST.total_seconds():
         session = await sessions.find(cookie)
         assert session is not None
-        # What a form was given at the beginning holds to the end.
-        assert csrf in (None, session.csrf)
-        csrf = session.csrf
         cookie = session.renewed or cookie
         clock.now += RENEWED_AFTER.total_seconds() + 1
     assert cookie != first
@@ -94,18 +91,6 @@ async def test_nobody_can_make_a_session(database: Database) -> None:
     for one in wrong:
         assert await sessions.find(one) is None
     assert await sessions.find(cookie) is not None
-
-
-async def test_the_session_of_another_has_another_secret_for_forms(database: Database) -> None:
-    sessions, _, cookie = await begun(database)
-    secret, _ = await sessions.tokens.make("Boris", DESK)
-    other = await sessions.begin(secret, secure=False)
-    assert other is not None
-    hers, his = await sessions.find(cookie), await sessions.find(other)
-    assert hers is not None
-    assert his is not None
-    assert hers.csrf != his.csrf
-    assert not his.secure
 
 
 def test_the_cookie_is_for_this_site_and_for_no_script() -> None:
