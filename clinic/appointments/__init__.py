@@ -14,6 +14,8 @@
 ``availability.py``       when an office and a doctor are free, and the refusal when they are not
 ``free_time.py``          the next free times, of whoever is asked for
 ``changing.py``           change: move, correct, say what became of it
+``privacy.py``            what the book holds of a patient, and to erase it
+``retention.py``          ... from appointments that were long ago
 ``registry_book.py``      what the registry asks the book when something of it changes
 ``queries.py``            the appointment's table, one function a statement
 ``listing.py``            the list, piece by piece and page by page

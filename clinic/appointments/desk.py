@@ -18,7 +18,7 @@ from clinic.appointments.changing import (
 from clinic.appointments.feed import feed
 from clinic.appointments.free_time import DAY, Finder, FreeTime, Wanted
 from clinic.appointments.idempotency import IdempotencyKey
-from clinic.appointments.listing import Sought, all_records, midnight, pieces, select_sought
+from clinic.appointments.listing import PIECE, Sought, all_records, midnight, pieces, select_sought
 from clinic.appointments.numbers import Numbers
 from clinic.appointments.placing import (
     Placed,
@@ -27,6 +27,13 @@ from clinic.appointments.placing import (
     find_type,
     length_of,
     place,
+)
+from clinic.appointments.privacy import (
+    Person,
+    Spelling,
+    erase_some,
+    select_of_person,
+    select_spellings,
 )
 from clinic.appointments.queries import phone_key, select_appointment, select_same
 from clinic.appointments.search import MOST_DAYS, FeedSearch, FreeTimeSearch, Search
@@ -276,6 +283,43 @@ class Desk:
             if await select_appointment(connection, appointment_id) is None:
                 raise NoSuchAppointment
             return await self._outbox.told_of(connection, subject_of(appointment_id))
+
+    async def spellings(self, person: Person) -> list[Spelling]:
+        """Return how a patient's name and phone are written in the book, and how often.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        return await select_spellings(self._database, person)
+
+    async def all_of(self, person: Person) -> AsyncIterator[Appointment]:
+        """Yield a patient's appointments in the order of ids.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        after = 0
+        while found := await select_of_person(self._database, person, after, PIECE):
+            for one in found:
+                yield one
+            after = found[-1].id
+
+    async def erase(self, person: Person) -> int:
+        """Erase a patient from the book; return from how many appointments.
+
+        Whatever was confirmed before it is erased. What is booked at the same time may be; what is
+        booked later stands. It may end in the middle: then what is done is done, and another
+        erasure does the rest.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        total = 0
+        while count := await again_if_lost(
+            partial(erase_some, self._database, self._outbox, self.zone, person)
+        ):
+            total += count
+        return total
 
     async def page(self, search: Search, limit: int) -> list[Appointment]:
         """Return the first appointments of a search, in order of time and number."""

@@ -31,7 +31,10 @@ def with_parts(work: Work) -> int:
     async def opened() -> int:
         act_as(Act(CLI))
         async with open_database(settings.database_url) as database:
-            return await work(Parts(settings, database))
+            made = Parts(settings, database)
+            # A command has no relay: what it tells is left to those of the clinic's processes.
+            made.outbox.relaying = False
+            return await work(made)
 
     try:
         return anyio.run(opened, backend_options=LOOP)

@@ -11,6 +11,7 @@
 ``times.py``              times as they go in and come out
 ``migration.py``          bring the schema up to date, one process at a time
 ``upkeep.py``             ... as a service, for which the others wait
+``wiping.py``             give up the copies of what was erased
 ========================  ========================================================================
 """
 
@@ -36,7 +37,8 @@ from clinic.database.migration import CannotMigrate, migrate
 from clinic.database.opening import BadDatabaseURL, open_database, read_database_url
 from clinic.database.reads import WAIT_SECONDS, Crowded, ExpensiveReads
 from clinic.database.times import as_day, as_wall_clock, utc_now, wall_clock_text
-from clinic.database.upkeep import Upkeep
+from clinic.database.upkeep import Upkeep, in_thread
+from clinic.database.wiping import wipe
 
 __all__ = [
     "WAIT_SECONDS",
@@ -61,9 +63,11 @@ __all__ = [
     "as_day",
     "as_row",
     "as_wall_clock",
+    "in_thread",
     "migrate",
     "open_database",
     "read_database_url",
     "utc_now",
     "wall_clock_text",
+    "wipe",
 ]

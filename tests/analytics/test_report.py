@@ -144,7 +144,7 @@ def lives(seed: int, count: int) -> list[Event]:
                 change |= an_office(chance) | dict.fromkeys(["doctor_name", "doctor_id"])
             elif kind == "appointment.reassigned":
                 change |= a_doctor(chance, with_id=before.data.office_id is not None)
-            elif kind not in {"appointment.renamed", "appointment.annotated"}:
+            elif kind.removeprefix("appointment.") not in {"renamed", "annotated", "erased"}:
                 status = kind.removeprefix("appointment.")
                 change["status"] = "booked" if status == "reopened" else status
             facts = replace(before.data, **change)
