@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clinic import __version__
-from clinic.cli import migrate, patient, run, token
+from clinic.cli import backup, migrate, patient, restore, run, token
 from clinic.cli.command import Command
 from clinic.database import BadDatabaseURL
 from clinic.logs import open_standard_streams
@@ -16,7 +16,14 @@ from clinic.supervisor import Misconfigured
 from clinic.web.server import CannotListen
 
 # The first is the default.
-COMMANDS: tuple[Command, ...] = (run.COMMAND, migrate.COMMAND, token.COMMAND, patient.COMMAND)
+COMMANDS: tuple[Command, ...] = (
+    run.COMMAND,
+    migrate.COMMAND,
+    token.COMMAND,
+    patient.COMMAND,
+    backup.COMMAND,
+    restore.COMMAND,
+)
 
 EPILOG = """\
 Settings come from flags, then the environment, then the file .env in the working directory, then

@@ -12,9 +12,11 @@
 ``migration.py``          bring the schema up to date, one process at a time
 ``upkeep.py``             ... as a service, for which the others wait
 ``wiping.py``             give up the copies of what was erased
+``backup.py``             back up while the clinic runs; restore into an empty database
 ========================  ========================================================================
 """
 
+from clinic.database.backup import SKIPPED, BackupFailed, NoBackup, back_up, restore
 from clinic.database.connection import (
     Connection,
     Database,
@@ -41,7 +43,9 @@ from clinic.database.upkeep import Upkeep, in_thread
 from clinic.database.wiping import wipe
 
 __all__ = [
+    "SKIPPED",
     "WAIT_SECONDS",
+    "BackupFailed",
     "BadDatabaseURL",
     "CannotMigrate",
     "Connection",
@@ -53,6 +57,7 @@ __all__ = [
     "Dialect",
     "ExpensiveReads",
     "LostRace",
+    "NoBackup",
     "OutcomeUnknown",
     "Row",
     "SchemaUnfit",
@@ -63,10 +68,12 @@ __all__ = [
     "as_day",
     "as_row",
     "as_wall_clock",
+    "back_up",
     "in_thread",
     "migrate",
     "open_database",
     "read_database_url",
+    "restore",
     "utc_now",
     "wall_clock_text",
     "wipe",
