@@ -10,6 +10,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -310,7 +311,7 @@ def _run(command: Sequence[str], place: PostgreSQLServer, stdout: int = subproce
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=subprocess.PIPE,
-        env={**os.environ, "LC_ALL": "C", **_environment(place)},
+        env={**_inherited(), "LC_ALL": "C", **_environment(place)},
         check=False,
     )
     if done.returncode:
@@ -318,6 +319,19 @@ def _run(command: Sequence[str], place: PostgreSQLServer, stdout: int = subproce
         why = said[1] if said else f"it ended with status {done.returncode}"
         raise BackupFailed(f"{Path(command[0]).name} of {place.name} failed: {why}")
     return (done.stdout or b"").decode(errors="replace")
+
+
+def _inherited() -> dict[str, str]:
+    """Return our own environment, without what our executable has in it for itself.
+
+    Its libraries are no other program's: https://pyinstaller.org/en/stable/runtime-information.html
+    """
+    found = dict(os.environ)
+    if getattr(sys, "frozen", False):
+        found.pop("LD_LIBRARY_PATH", None)
+        if "LD_LIBRARY_PATH_ORIG" in found:
+            found["LD_LIBRARY_PATH"] = found["LD_LIBRARY_PATH_ORIG"]
+    return found
 
 
 def _environment(place: PostgreSQLServer) -> Mapping[str, str]:

@@ -16,6 +16,7 @@ from clinic.appointments.booking import keep
 from clinic.appointments.changing import Change
 from clinic.appointments.idempotency import IdempotencyKey
 from clinic.appointments.privacy import (
+    STEP,
     Person,
     Spelling,
     erase_some,
@@ -238,6 +239,18 @@ async def test_an_erasure_that_ends_in_the_middle_is_taken_up_again(database: Da
     await versions_are_events(database)
     found = await rows(database, "select detail from audit where action = 'patient.erased'")
     assert sum(json.loads(detail)["appointments"] for (detail,) in found) == 25
+
+
+async def test_two_erasures_at_once_of_which_one_ends_early(database: Database) -> None:
+    """Who waits for appointments that another has erased by then goes on with the others."""
+    desk = desk_on(database)
+    async with writing(desk):
+        await outcomes(*(desk.book(anna(number)) for number in range(2 * STEP)))
+    ends_early = erase_some(database, desk._outbox, ZONE, BY_NAME)
+    counts = await asyncio.gather(ends_early, desk.erase(BY_NAME), desk_on(database).erase(BY_NAME))
+    assert await desk.spellings(BY_NAME) == []
+    assert sum(counts) == 2 * STEP
+    await versions_are_events(database)
 
 
 async def test_bookings_changes_and_resends_at_the_same_moment(database: Database) -> None:

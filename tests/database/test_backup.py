@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -200,6 +201,10 @@ def test_no_password_stands_on_a_command_line_and_no_value_is_quoted(
     fake.write_text(FAKE)
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    # As our executable runs: its libraries are not for others.
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/tmp/_MEI1")
+    monkeypatch.setenv("LD_LIBRARY_PATH_ORIG", "/usr/lib/own")
     (tmp_path / "ca.pem").write_text("")
     url = (
         "postgresql://anna:s3cret%2F%D0%BF%D0%B0%D1%80%D0%BE%D0%BB%D1%8C@db.example:5433/the%20book"
@@ -215,6 +220,7 @@ def test_no_password_stands_on_a_command_line_and_no_value_is_quoted(
         line.split("=", 1) for line in Path(f"{fake}.env").read_text().splitlines() if "=" in line
     )
     assert "s3cret" not in arguments
+    assert given["LD_LIBRARY_PATH"] == "/usr/lib/own"
     assert given["PGPASSWORD"] == PASSWORD
     assert (given["PGHOST"], given["PGPORT"], given["PGUSER"]) == ("db.example", "5433", "anna")
     assert (given["PGDATABASE"], given["PGSSLMODE"]) == ("the book", "verify-full")
