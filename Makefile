@@ -1,4 +1,4 @@
-.PHONY: help run test test-long test-hostile test-faults test-pythons bench fix lint coverage mutate lock binary build
+.PHONY: help run test test-long test-hostile test-faults test-pythons bench fix lint coverage mutate lock binary build audit
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -35,6 +35,9 @@ coverage: ## Measure which branches the everyday tests take
 
 mutate: ## Change the core in small ways, and see whether the tests notice
 	scripts/mutate
+
+audit: ## Check the locked dependencies against known vulnerabilities
+	scripts/audit
 
 lock: ## Lock the newest versions of the dependencies, by version and hash
 	scripts/lock

@@ -31,6 +31,7 @@ EventType = Literal[
     "appointment.booked",
     "appointment.renamed",
     "appointment.annotated",
+    "appointment.erased",
     "appointment.reassigned",
     "appointment.rescheduled",
     "appointment.reopened",
@@ -40,9 +41,9 @@ EventType = Literal[
     "appointment.no_show",
     "appointment.cancelled",
 ]
-"""What happened: booked; its patient's name corrected; phone or note written down; given to another
-doctor (or none); moved to another time, office, type or duration; a step back to booked; and each
-status that it came to.
+"""What happened: booked; its patient's name corrected; phone or note written down; all that the
+book had of its patient erased; given to another doctor (or none); moved to another time, office,
+type or duration; a step back to booked; and each status that it came to.
 """
 
 BOOKED: EventType = "appointment.booked"

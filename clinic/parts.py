@@ -1,7 +1,7 @@
 """The parts of a process or command; each is built when it is first needed."""
 
 import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from clinic.analytics.recording import recognise, record
 from clinic.appointments import endpoints as appointments
 from clinic.appointments.desk import Desk
 from clinic.appointments.registry_book import RegistryBook
-from clinic.database import Database, read_database_url
+from clinic.appointments.retention import Retention
+from clinic.database import Database, in_thread, read_database_url, wipe
 from clinic.events import describe
 from clinic.messaging.broker import Broker
 from clinic.messaging.consumer import Consumer
@@ -115,6 +116,22 @@ class Parts:
             zone=self.settings.zone,
             appointment_minutes=self.settings.appointment_minutes,
             usual=self.hours,
+        )
+
+    @cached_property
+    def retention(self) -> Retention | None:
+        """The service that erases patients after a time, if there is one."""
+        settings = self.settings
+        if settings.retention_days is None:
+            return None
+        # Not the whole file: that would keep others from booking.
+        empty_log = partial(wipe, settings.database_url, (), compact=False)
+        return Retention(
+            self.database,
+            self.outbox,
+            settings.zone,
+            settings.retention_days,
+            partial(in_thread, empty_log),
         )
 
     @cached_property

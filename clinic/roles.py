@@ -44,6 +44,8 @@ class Process:
     def supervisor(self) -> Supervisor:
         """What runs the services of the role."""
         services = [service(self) for service in ROLES[self.settings.role]]
+        if self.settings.role is not Role.CONSUMER:
+            services.extend(retention(self))
         return Supervisor(services, grace_seconds=self.settings.grace_seconds)
 
     async def health(self, request: Request) -> Health:
@@ -180,6 +182,14 @@ def database(process: Process) -> Service:
 
     upkeep = Upkeep(process.parts.database, settings.database_url, announce)
     return Service(DATABASE, upkeep.run)
+
+
+def retention(process: Process) -> list[Service]:
+    """Erase patients from what was long ago, if the clinic is told to; it books without that."""
+    service = process.parts.retention
+    if service is None:
+        return []
+    return [Service("retention", service.run, essential=False, after=(DATABASE,))]
 
 
 async def look_at_door(process: Process) -> None:

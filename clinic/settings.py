@@ -219,6 +219,10 @@ class Settings(BaseSettings):
         "CLINIC_WAITING_ALARM_MINUTES", 20
     )
 
+    retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = setting(
+        "CLINIC_RETENTION_DAYS", None
+    )
+
     given_database_url: Secret | None = setting("DATABASE_URL", None)
     db_host: Host | None = setting("DB_HOST", None)
     db_port: Port = setting("DB_PORT", 5432)

@@ -60,6 +60,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "CLINIC_LOG_FORMAT": ("yaml", "JSON"),
     "CLINIC_TIMEZONE": ("Europe/Moskow", "../etc/passwd", "/etc/localtime", "+03:00", "a\nb"),
     "APPOINTMENT_MINUTES": (*NO_WHOLE_NUMBER, "0", "1441"),
+    "CLINIC_RETENTION_DAYS": (*NO_WHOLE_NUMBER, "0", "36501"),
     "CLINIC_REGISTRY": ("shut", "Closed", "true"),
     "CLINIC_WAITING_ALARM_MINUTES": (*NO_WHOLE_NUMBER, "0", "1441"),
     "CLINIC_HOURS": (

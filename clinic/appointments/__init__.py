@@ -16,6 +16,8 @@
 ``changing.py``           change: move, correct, say what became of it
 ``standing.py``           what stands in a closure, and to cancel it together
 ``reasons.py``            why appointments were changed, beside their events
+``privacy.py``            what the book holds of a patient, and to erase it
+``retention.py``          ... from appointments that were long ago
 ``registry_book.py``      what the registry asks the book when something of it changes
 ``queries.py``            the appointment's table, one function a statement
 ``listing.py``            the list, piece by piece and page by page

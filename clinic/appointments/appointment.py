@@ -31,6 +31,10 @@ LONGEST_BUFFER = datetime.timedelta(days=1)
 LONGEST_OCCUPIED = LONGEST_ON_CLOCKS + 2 * LONGEST_BUFFER
 
 
+ERASED = "(erased)"
+"""What stands for a name, and for a reason, once they were erased; nobody is booked by it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Occupancy:
     """An office, and a doctor where one is named, from one wall-clock time up to another."""

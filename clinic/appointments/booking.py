@@ -11,6 +11,7 @@ from clinic.appointments.idempotency import (
     IdempotencyKey,
     KeyReused,
     delete_old_keys,
+    hold_named,
     insert_keys,
     select_keys,
 )
@@ -221,7 +222,7 @@ async def keep(database: Database, key: IdempotencyKey, confirmation: Confirmati
     """Keep what was answered to a request with this key.
 
     Raises:
-        LostRace: another process has used it at this very moment.
+        LostRace: another process has used it at this very moment, or the patient was erased.
         DatabaseUnavailable: the database cannot do it now.
     """
     async with database.transaction() as connection:
@@ -291,6 +292,8 @@ async def _keep(
     connection: Connection, used: Sequence[tuple[IdempotencyKey, Confirmation]]
 ) -> None:
     now = utc_now()
+    stood = [one.appointment_id for _, one in used if not one.created]
+    await hold_named(connection, stood)
     await delete_old_keys(connection, now)
     keys = [
         {

@@ -8,6 +8,7 @@ from typing import Any
 
 from clinic.access import audit
 from clinic.appointments.appointment import (
+    ERASED,
     TRANSITIONS,
     Appointment,
     IllegalTransition,
@@ -25,6 +26,7 @@ from clinic.registry.memory import Memory, Rules
 from clinic.registry.queries import hold_version, insert_resources
 from clinic.registry.records import AppointmentType, NewResource, RegistryChanged
 from clinic.registry.timetable import Closed
+from clinic.web.refusals import WrongFields
 
 REACHED: dict[Status, EventType] = {
     "booked": "appointment.reopened",
@@ -48,6 +50,8 @@ FIELDS: tuple[tuple[EventType, tuple[str, ...]], ...] = (
         ),
     ),
 )
+
+NOT_A_NAME = "stands for a patient who was erased: write a name"
 
 Precondition = Callable[[int], bool]
 """Says of a version whether the client may change the appointment in it."""
@@ -184,12 +188,13 @@ def _target(
 
     Raises:
         IllegalTransition: its status cannot become the one wanted.
-        WrongFields: office or doctor do not offer its type.
+        WrongFields: office or doctor do not offer its type, or it is to lose its patient's name.
         RegistryChanged: its type is not among those that are known.
     """
     status = wanted.status or current.status
     if status != current.status and status not in TRANSITIONS[current.status]:
         raise IllegalTransition(current.status, status)
+    _check_name(current, wanted)
     fields = dict(wanted.fields)
     if meant.office is not None:
         fields |= {"office_id": meant.office.id, "office_number": meant.office.name}
@@ -221,6 +226,12 @@ def _target(
     if _occupies_anew(current, target):
         target = dataclasses.replace(target, override_reason=wanted.override_reason)
     return target, length
+
+
+def _check_name(current: Appointment, wanted: Change) -> None:
+    """Refuse to write what stands for a patient who was erased, where none was."""
+    if wanted.fields.get("patient_name") == ERASED != current.patient_name:
+        raise WrongFields([{"pointer": "#/patient_name", "detail": NOT_A_NAME}])
 
 
 def steps(current: Appointment, target: Appointment) -> Iterator[tuple[EventType, Appointment]]:

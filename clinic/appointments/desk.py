@@ -19,7 +19,7 @@ from clinic.appointments.day import Day, Staff, select_day, select_since
 from clinic.appointments.feed import feed
 from clinic.appointments.free_time import DAY, Finder, FreeTime, Wanted
 from clinic.appointments.idempotency import IdempotencyKey
-from clinic.appointments.listing import Sought, all_records, midnight, pieces, select_sought
+from clinic.appointments.listing import PIECE, Sought, all_records, midnight, pieces, select_sought
 from clinic.appointments.numbers import Numbers
 from clinic.appointments.placing import (
     Placed,
@@ -28,6 +28,13 @@ from clinic.appointments.placing import (
     find_type,
     length_of,
     place,
+)
+from clinic.appointments.privacy import (
+    Person,
+    Spelling,
+    erase_some,
+    select_of_person,
+    select_spellings,
 )
 from clinic.appointments.queries import phone_key, select_appointment, select_same
 from clinic.appointments.reasons import select_reasons, with_reasons
@@ -414,6 +421,43 @@ class Desk:
             await select_resources(self._database, "doctor"),
             sorted(rules.types.values(), key=lambda one: one.name),
         )
+
+    async def spellings(self, person: Person) -> list[Spelling]:
+        """Return how a patient's name and phone are written in the book, and how often.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        return await select_spellings(self._database, person)
+
+    async def all_of(self, person: Person) -> AsyncIterator[Appointment]:
+        """Yield a patient's appointments in the order of ids.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        after = 0
+        while found := await select_of_person(self._database, person, after, PIECE):
+            for one in found:
+                yield one
+            after = found[-1].id
+
+    async def erase(self, person: Person) -> int:
+        """Erase a patient from the book; return from how many appointments.
+
+        Whatever was confirmed before it is erased. What is booked at the same time may be; what is
+        booked later stands. It may end in the middle: then what is done is done, and another
+        erasure does the rest.
+
+        Raises:
+            DatabaseUnavailable: the database cannot do it now.
+        """
+        total = 0
+        while count := await again_if_lost(
+            partial(erase_some, self._database, self._outbox, self.zone, person)
+        ):
+            total += count
+        return total
 
     async def page(self, search: Search, limit: int) -> list[Appointment]:
         """Return the first appointments of a search, in order of time and number."""

@@ -33,6 +33,8 @@ class AppointmentRecord(BaseModel):
     """An appointment as it stands in the book; its time is there under both of its names.
 
     Who may not see patients gets null for patient_name, patient_phone, note and override_reason.
+    Once the patient was erased, patient_name is "(erased)", and so is an override_reason that there
+    was; patient_phone and note are null.
     """
 
     id: Id
@@ -171,7 +173,8 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
         summary="Book an appointment",
         text="An appointment that stands in the book already, just as it is sent, is not booked "
         "again. Names and reasons are stored with single blanks, and without characters that "
-        "nobody sees.",
+        'nobody sees. The patient_name "(erased)" stands for a patient who was erased, and is '
+        "refused.",
         headers=[KEY],
         body=Body(media_types=[JSON], content=Content(Booking, {"least": SENT, "most": MORE_SENT})),
         answers=[
@@ -294,7 +297,7 @@ ENDPOINTS: tuple[Endpoint[Desk], ...] = (
         name="change",
         summary="Change an appointment",
         text="A merge patch (RFC 7396): what is not sent stays as it is. A reason stays in its "
-        "history.",
+        "history. An appointment whose patient was erased can be changed like any other.",
         headers=[IF_MATCH],
         body=Body(
             media_types=CHANGE_TYPES,

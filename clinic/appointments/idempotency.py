@@ -69,6 +69,34 @@ DELETE_OLD_KEYS = Sql(
 )
 
 
+DELETE_KEYS_OF = Sql(
+    sqlite="""
+        delete from idempotency_key where appointment_id in (select value from json_each(:ids))
+    """,
+    postgresql="""
+        delete from idempotency_key
+        where appointment_id in (
+            select cast(value as bigint) from json_array_elements_text(cast(:ids as json))
+        )
+    """,
+)
+
+# On SQLite a transaction that writes is alone anyway.
+HOLD_NAMED = Sql(
+    sqlite="""
+        select id from appointment
+        where id in (select value from json_each(:ids)) and patient_key <> ''
+    """,
+    postgresql="""
+        select id from appointment
+        where id in (
+            select cast(value as bigint) from json_array_elements_text(cast(:ids as json))
+        ) and patient_key <> ''
+        order by id for share
+    """,
+)
+
+
 class BadKey(Refusal):
     """The header Idempotency-Key holds none."""
 
@@ -149,6 +177,28 @@ async def insert_keys(
     stored = await connection.fetch_all(INSERT_KEYS, {"keys": rows, "now": now})
     if len(stored) < len(keys):
         raise LostRace("another process has used the same Idempotency-Key")
+
+
+async def hold_named(connection: Connection, ids: Sequence[int]) -> None:
+    """Have whoever wants to erase the patients of appointments wait until the transaction ends.
+
+    A key that is kept for an appointment that stands in the book already would else outlive the
+    patient.
+
+    Raises:
+        LostRace: one of them has been erased since it was found.
+    """
+    wanted = sorted(set(ids))
+    if wanted and len(await connection.fetch_all(HOLD_NAMED, {"ids": wanted})) < len(wanted):
+        raise LostRace("the patient of the appointment was erased at this moment")
+
+
+async def delete_keys_of(connection: Connection, ids: Sequence[int]) -> None:
+    """Forget the keys of appointments, and the fingerprints of what was sent with them.
+
+    A key may be made of a name, and whoever guesses what was sent can check it by the fingerprint.
+    """
+    await connection.execute(DELETE_KEYS_OF, {"ids": list(ids)})
 
 
 async def delete_old_keys(connection: Connection, now: datetime.datetime) -> None:

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clinic.appointments.appointment import Appointment, Occupancy
+from clinic.appointments.appointment import ERASED, Appointment, Occupancy
 from clinic.database import Connection, Database, Row, Sql, as_wall_clock
 from clinic.registry.names import patient_key, words_of
 from clinic.registry.records import RegistryChanged
@@ -276,7 +276,7 @@ def request_row(appointment: Appointment, event: Mapping[str, str]) -> Row:
 
 
 def _written(appointment: Appointment) -> dict[str, object]:
-    key = patient_key(appointment.patient_name)
+    key = stored_key(appointment.patient_name)
     return {
         "patient_name": appointment.patient_name,
         "patient_key": key,
@@ -294,6 +294,11 @@ def _written(appointment: Appointment) -> dict[str, object]:
         "occupied_until": appointment.occupied_until,
         "override_reason": appointment.override_reason,
     }
+
+
+def stored_key(patient_name: str) -> str:
+    """Return the key by which a patient is looked for; of one who was erased, what no name has."""
+    return "" if patient_name == ERASED else patient_key(patient_name)
 
 
 async def select_same(target: Connection | Database, requests: Sequence[Row]) -> dict[int, int]:
@@ -360,7 +365,7 @@ async def update_appointment(
     values = {"id": changed.id, "version": changed.version, "status": changed.status, **row}
     await connection.execute(UPDATE_APPOINTMENT, values)
     if changed.patient_name != before.patient_name:
-        old_words = words_of(patient_key(before.patient_name))
+        old_words = words_of(stored_key(before.patient_name))
         await connection.execute(
             UPDATE_WORDS, {"id": changed.id, "words": words, "old_words": old_words}
         )

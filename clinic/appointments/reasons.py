@@ -34,6 +34,23 @@ async def insert_reasons(
         await connection.execute(INSERT_REASONS, {"changes": changes, "reason": reason})
 
 
+DELETE_REASONS = Sql(
+    sqlite="""
+        delete from change_reason where appointment_id in (select value from json_each(:ids))
+    """,
+    postgresql="""
+        delete from change_reason where appointment_id in (
+            select cast(value as bigint) from json_array_elements_text(cast(:ids as json))
+        )
+    """,
+)
+
+
+async def delete_reasons(connection: Connection, ids: Sequence[int]) -> None:
+    """Forget why appointments were changed: free text may hold a name."""
+    await connection.execute(DELETE_REASONS, {"ids": list(ids)})
+
+
 async def select_reasons(connection: Connection, appointment_id: int) -> dict[int, str]:
     """Return why an appointment came to its versions, by these."""
     rows = await connection.fetch_all(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from clinic.appointments.appointment import Appointment
 from clinic.appointments.queries import SELECT, appointment_of, update_appointment
 from clinic.appointments.standing import count_standing, select_standing
-from clinic.database import Connection, utc_now
+from clinic.database import Connection, Sql, utc_now
 from clinic.events import EventType, tell
 from clinic.messaging.outbox import Outbox
 from clinic.registry.records import Kind, Resource
@@ -82,10 +82,14 @@ class RegistryBook:
         """Give all appointments of a resource to another, each with its event; return how many."""
         count = 0
         for condition in PASSES:
-            while rows := await connection.fetch_all(
+            select = (
                 f"{SELECT} where appointment.{kind}_id = :source and {condition} "
-                "order by appointment.id limit :piece",
-                {"source": source.id, "piece": PIECE},
+                "order by appointment.id limit :piece"
+            )
+            # Whoever changes or erases one of them at this moment comes before or after.
+            statement = Sql(sqlite=select, postgresql=select + " for update of appointment")
+            while rows := await connection.fetch_all(
+                statement, {"source": source.id, "piece": PIECE}
             ):
                 for row in rows:
                     await self._move_one(connection, kind, appointment_of(row), into)

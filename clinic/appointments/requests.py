@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from clinic.appointments import changing
-from clinic.appointments.appointment import LONGEST, NewAppointment
+from clinic.appointments.appointment import ERASED, LONGEST, NewAppointment
 from clinic.events import Status
 from clinic.registry.names import Name, Note, OfficeNumber, Phone, Reason, TypeName
 from clinic.registry.wall_clock import WallClock
@@ -54,6 +54,15 @@ DateTime = Annotated[
     WallClock, Field(validation_alias=AliasChoices("date_time", "appointment_datetime"))
 ]
 
+
+def not_erased(value: str) -> str:
+    """Check that a name is not what stands for a patient who was erased."""
+    if value == ERASED:
+        raise PydanticCustomError("erased", changing.NOT_A_NAME)
+    return value
+
+
+PatientName = Annotated[Name, AfterValidator(not_erased)]
 
 TIME: TypeAdapter[datetime.datetime] = TypeAdapter(WallClock)
 
@@ -156,7 +165,7 @@ class Booking(_Request):
 
     model_config = ConfigDict(json_schema_extra=_rules_of_a_booking)
 
-    patient_name: Name
+    patient_name: PatientName
     office_number: OfficeNumber
     date_time: DateTime
     doctor_name: Name | None = None

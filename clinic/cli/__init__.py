@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clinic import __version__
-from clinic.cli import closures, migrate, not_solved, run, token
+from clinic.cli import backup, closures, migrate, not_solved, patient, restore, run, token
 from clinic.cli.command import Command
 from clinic.database import BadDatabaseURL
 from clinic.logs import open_standard_streams
@@ -22,6 +22,9 @@ COMMANDS: tuple[Command, ...] = (
     closures.COMMAND,
     not_solved.COMMAND,
     token.COMMAND,
+    patient.COMMAND,
+    backup.COMMAND,
+    restore.COMMAND,
 )
 
 EPILOG = """\

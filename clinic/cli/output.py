@@ -63,6 +63,19 @@ def can_ask() -> bool:
     return sys.stdin.isatty()
 
 
+def agreed(question: str, *, yes: bool) -> bool:
+    """Tell whether a person agrees; ``yes`` says so in advance, as a script has to."""
+    if yes:
+        return True
+    if not can_ask():
+        complain(f"{question} Say --yes to do it; nothing was done.")
+        return False
+    if confirmed(question):
+        return True
+    tell("Nothing was done.")
+    return False
+
+
 def table(
     header: Sequence[str], rows: Sequence[Sequence[object]], numbers: Collection[str] = ()
 ) -> str:

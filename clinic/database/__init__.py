@@ -11,9 +11,12 @@
 ``times.py``              times as they go in and come out
 ``migration.py``          bring the schema up to date, one process at a time
 ``upkeep.py``             ... as a service, for which the others wait
+``wiping.py``             give up the copies of what was erased
+``backup.py``             back up while the clinic runs; restore into an empty database
 ========================  ========================================================================
 """
 
+from clinic.database.backup import SKIPPED, BackupFailed, NoBackup, back_up, restore
 from clinic.database.connection import (
     Connection,
     Database,
@@ -36,10 +39,13 @@ from clinic.database.migration import CannotMigrate, migrate
 from clinic.database.opening import BadDatabaseURL, open_database, read_database_url
 from clinic.database.reads import WAIT_SECONDS, Crowded, ExpensiveReads
 from clinic.database.times import as_day, as_wall_clock, utc_now, wall_clock_text
-from clinic.database.upkeep import Upkeep
+from clinic.database.upkeep import Upkeep, in_thread
+from clinic.database.wiping import wipe
 
 __all__ = [
+    "SKIPPED",
     "WAIT_SECONDS",
+    "BackupFailed",
     "BadDatabaseURL",
     "CannotMigrate",
     "Connection",
@@ -51,6 +57,7 @@ __all__ = [
     "Dialect",
     "ExpensiveReads",
     "LostRace",
+    "NoBackup",
     "OutcomeUnknown",
     "Row",
     "SchemaUnfit",
@@ -61,9 +68,13 @@ __all__ = [
     "as_day",
     "as_row",
     "as_wall_clock",
+    "back_up",
+    "in_thread",
     "migrate",
     "open_database",
     "read_database_url",
+    "restore",
     "utc_now",
     "wall_clock_text",
+    "wipe",
 ]

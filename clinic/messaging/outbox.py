@@ -183,6 +183,13 @@ DELETE_OLD_PUBLICATIONS = f"""
     where published_at < :before and published_at <= (select max(published_at) from ({_OLD}) old)
 """  # noqa: S608 - no input
 
+UPDATE_DUE = Sql(
+    sqlite="update outbox set relay_at = :now, published_at = null, publications = 0",
+    postgresql="""
+        update outbox set relay_at = statement_timestamp(), published_at = null, publications = 0
+    """,
+)
+
 SELECT_ANY_OPEN = "select position from outbox where relay_at <= :until order by relay_at limit 1"
 
 # Only what is still held: once its hold has ended, another relay may have published and marked it.
@@ -410,6 +417,10 @@ class Outbox:
             )
             for row in rows
         ]
+
+    async def publish_again(self, connection: Connection) -> None:
+        """Make all open events due: whoever has them in hand or in a queue may be gone."""
+        await connection.execute(UPDATE_DUE, {"now": self.now()})
 
     async def release(self, held: Sequence[Held]) -> None:
         """Make held events due that cannot be published here.

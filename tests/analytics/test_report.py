@@ -162,7 +162,7 @@ def lives(seed: int, count: int) -> list[Event]:
                 change |= an_office(chance) | dict.fromkeys(["doctor_name", "doctor_id"])
             elif kind == "appointment.reassigned":
                 change |= a_doctor(chance, with_id=before.data.office_id is not None)
-            elif kind not in {"appointment.renamed", "appointment.annotated"}:
+            elif kind not in {"appointment.renamed", "appointment.annotated", "appointment.erased"}:
                 if chance.random() < 0.5:  # as is usual
                     kind = FOLLOWS.get(before.data.status, kind)
                 status = kind.removeprefix("appointment.")

@@ -42,6 +42,7 @@ def test_what_is_booked_and_what_becomes_of_it_is_counted(clinic: ClinicProcess)
                 "booked": 3,
                 "renamed": 0,
                 "annotated": 1,
+                "erased": 0,
                 "reassigned": 0,
                 "rescheduled": 0,
                 "reopened": 0,

@@ -39,17 +39,17 @@ async def test_a_folder_that_went_away_is_unavailable(tmp_path: Path) -> None:
             await anyio.sleep(0.01)
 
 
+FORGOTTEN = ("foreign_keys", "synchronous", "journal_mode", "busy_timeout", "secure_delete")
+
+
 async def test_the_settings_that_sqlite_forgets_are_made_on_each_connection(
     tmp_path: Path,
 ) -> None:
     url = f"sqlite:///{tmp_path / 'clinic.db'}"
     migrate(url)
     async with open_database(url) as database, database.snapshot() as connection:
-        pragmas = {
-            name: (await connection.fetch_all(f"pragma {name}"))[0]
-            for name in ("foreign_keys", "synchronous", "journal_mode", "busy_timeout")
-        }
-    assert [next(iter(row.values())) for row in pragmas.values()] == [1, 2, "wal", 5000]
+        pragmas = {name: (await connection.fetch_all(f"pragma {name}"))[0] for name in FORGOTTEN}
+    assert [next(iter(row.values())) for row in pragmas.values()] == [1, 2, "wal", 5000, 1]
 
 
 COUNT = """

@@ -1,0 +1,2 @@
+drop table if exists retention;
+drop index if exists idempotency_key_appointment;
