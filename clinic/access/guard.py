@@ -82,9 +82,9 @@ class Guard:
             named = caller is not ANYONE and caller is not NOBODY
             if wait := self._rate.wait_seconds(caller.name if named else _address(request)):
                 raise TooManyRequests(wait)
+        request.scope[CALLER] = caller
         if endpoint.needs not in caller.permissions:
             raise NotAllowed(endpoint.needs) if caller.known else NoToken
-        request.scope[CALLER] = caller
         if caller is not ANYONE:
             act_as(acting()._replace(actor=caller.name))
         if callable(endpoint.audited) and endpoint.audited(request):

@@ -23,7 +23,7 @@ from clinic.pages import words
 from clinic.pages.assets import LEAST_COMPRESSED, LEVEL, Assets, takes_gzip
 from clinic.pages.languages import LANGUAGES, language_of
 from clinic.pages.live import Feed
-from clinic.web.callers import caller_of
+from clinic.web.callers import CALLER, Caller
 
 # Days that are read from the database at a time.
 PLACES = 2
@@ -141,7 +141,7 @@ class Front:
             state_texts={one: language.text(text) for one, text in words.STATES.items()},
             step_texts={one: language.text(text) for one, text in words.STEPS.items()},
             here=here(request),
-            signed_in=caller_of(request).known and caller_of(request).name != ANONYMOUS,
+            signed_in=is_signed_in(request),
             **values,
         )
 
@@ -159,6 +159,12 @@ class Front:
             content = gzip.compress(content, LEVEL, mtime=0)
             headers["Content-Encoding"] = "gzip"
         return Response(content, status, headers=headers, media_type="text/html")
+
+
+def is_signed_in(request: Request) -> bool:
+    """Tell whether somebody with a token asks; of what was refused early nobody knows."""
+    caller: Caller | None = request.scope.get(CALLER)
+    return caller is not None and caller.known and caller.name != ANONYMOUS
 
 
 def here(request: Request) -> str:
