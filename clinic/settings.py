@@ -245,7 +245,9 @@ class Settings(BaseSettings):
     # RabbitMQ keeps a TTL in 32 bits: https://www.rabbitmq.com/docs/ttl
     ttl_ms: Annotated[int, Field(ge=1, le=2**32 - 1)] = setting("TTL_FOR_RETRIES", 10_000)
     death_limit: Annotated[int, Field(ge=0, le=1000)] = setting("DEATH_LIMIT", 3)
-    behind_seconds: Annotated[Number, Field(gt=0)] = setting("CLINIC_BEHIND_SECONDS", 300.0)
+    behind_seconds: Annotated[Number, Field(gt=0, le=LONGEST_REPUBLISH_SECONDS)] = setting(
+        "CLINIC_BEHIND_SECONDS", 300.0
+    )
     republish_seconds: Annotated[Number, Field(ge=1, le=LONGEST_REPUBLISH_SECONDS)] | None = (
         setting("CLINIC_REPUBLISH_SECONDS", None)
     )

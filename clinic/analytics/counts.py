@@ -86,6 +86,9 @@ IN_HOURS = """
             and opens < ends and closes > begins and not override
     ), 0)
 """
+# Not within the statement below: tests/mutations reads it as SQL.
+IN_HOURS_OF_OFFICE = IN_HOURS.format(kind="office", of="moved")
+IN_HOURS_OF_DOCTOR = IN_HOURS.format(kind="doctor", of="moved")
 USES = f"""
     select
         kind, place, day, month, sum(booked) as booked, sum(appointments) as appointments,
@@ -100,13 +103,13 @@ USES = f"""
         select
             'office', office, day, month, 0, sum(sign), sum(sign * duration_minutes),
             sum(case when override then sign * duration_minutes else 0 end),
-            sum(sign * {IN_HOURS.format(kind="office", of="moved")})
+            sum(sign * {IN_HOURS_OF_OFFICE})
         from moved where status not in ('cancelled', 'no_show') group by office, day, month
         union all
         select
             'doctor', doctor, day, month, 0, sum(sign), sum(sign * duration_minutes),
             sum(case when override then sign * duration_minutes else 0 end),
-            sum(sign * {IN_HOURS.format(kind="doctor", of="moved")})
+            sum(sign * {IN_HOURS_OF_DOCTOR})
         from moved where status not in ('cancelled', 'no_show') and doctor <> ''
         group by doctor, day, month
     ) as parts

@@ -206,6 +206,9 @@ async def test_a_file_counts_as_it_is_now(database: Database, tmp_path: Path) ->
 
 
 def test_the_command_makes_lists_and_revokes(tmp_path: Path) -> None:
+    # In the wrong folder nobody should believe that there are none.
+    assert "there is no clinic.db here" in run(tmp_path, "token", "list").stderr
+    assert run(tmp_path, "migrate").returncode == 0
     assert "No token has been made yet" in run(tmp_path, "token", "list").stderr
     made = run(tmp_path, "token", "make", "Анна", "--permission", "desk", "--expires", "90d")
     secret = made.stdout.strip()

@@ -384,7 +384,6 @@ def test_another_method_is_refused_with_the_right_ones(
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/appointments",
         "/appointment//",
         "/appointment/0",

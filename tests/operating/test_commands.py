@@ -113,7 +113,7 @@ def test_ctrl_c_stops_an_operation_and_resume_goes_on(tmp_path: Path) -> None:
 
 
 def test_wrong_usage_is_said(tmp_path: Path) -> None:
-    assert "there is no database clinic.db here" in typed(tmp_path, QUICK, "list", status=1)
+    assert "there is no clinic.db here" in typed(tmp_path, QUICK, "list", status=2)
     set_aside(tmp_path, QUICK, 1)
     assert "say which messages" in typed(tmp_path, QUICK, "replay", status=2)
     assert "say --yes" in typed(tmp_path, QUICK, "replay", "--all", status=1)

@@ -139,7 +139,7 @@ def test_a_message_of_the_older_project_is_shown_for_what_it_is(
 ) -> None:
     older = {"patient_name": NAME, "office_number": "221B", "date_time": "2025-12-01T15:30:00"}
     with running(tmp_path, **servers) as clinic, Stranger(servers["AMQP_URL"]) as stranger:
-        until(lambda: clinic.http.get("/health/ready").json()["parts"]["consumer"] == "up")
+        until(lambda: clinic.http.get("/health/ready").json()["parts"]["consumer"]["state"] == "up")
         stranger.publish(properties(), json.dumps(older, ensure_ascii=False).encode())
         until(lambda: waiting(clinic) == 1)
         listed = clinic.http.get("/not-solved", params={"kind": "OlderMessage"})

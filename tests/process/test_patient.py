@@ -75,7 +75,7 @@ def test_patients_of_long_ago_are_erased_while_the_clinic_runs(tmp_path: Path) -
             )
         )
         until(lambda: clinic.totals() == {"booked": 4, "erased": 2})
-        assert clinic.http.get("/health/ready").json()["parts"]["retention"] == "up"
+        assert clinic.http.get("/health/ready").json()["parts"]["retention"]["state"] == "up"
         until(lambda: "erased from 2 appointments older than 30 days" in clinic.log)
         assert clinic.stop() == 0
     assert execute(
