@@ -2,6 +2,8 @@
 
 import datetime
 import re
+from enum import StrEnum
+from functools import partial
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
@@ -34,6 +36,11 @@ def read_moment(value: object) -> object:
         except (ValueError, OverflowError):
             pass
     raise PydanticCustomError("moment", "must be a moment such as 2027-12-01T15:30:00Z")
+
+
+def one_of(words: type[StrEnum], value: object) -> object:
+    """Return the member of an enumeration that a text names; whatever else is left as it is."""
+    return words(value) if isinstance(value, str) and value in set(words) else value
 
 
 Moment = Annotated[
@@ -77,7 +84,7 @@ class NewOperation(Filter):
 
     verb: Annotated[
         Verb,
-        BeforeValidator(lambda value: Verb(value) if value in set(Verb) else value),
+        BeforeValidator(partial(one_of, Verb)),
         WithJsonSchema({"type": "string", "enum": [str(verb) for verb in Verb]}),
     ]
     ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_IDS)] | None = None
@@ -98,6 +105,6 @@ class OperationChange(BaseModel):
 
     status: Annotated[
         Literal[Status.RUNNING, Status.STOPPED],
-        BeforeValidator(lambda value: Status(value) if value in set(Status) else value),
+        BeforeValidator(partial(one_of, Status)),
         WithJsonSchema({"type": "string", "enum": ["running", "stopped"]}),
     ]

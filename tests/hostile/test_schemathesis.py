@@ -12,6 +12,7 @@ import pytest
 from clinic.database import Dialect
 from tests.process.clinic import ROOT, ClinicProcess, running
 from tests.process.environment import clean_environment
+from tests.process.test_start import run
 
 HOSTILE = ROOT / "tests" / "hostile"
 SCHEMATHESIS = HOSTILE / ".venv" / "bin" / "schemathesis"
@@ -25,7 +26,10 @@ def clinic(
     settings: dict[str, Any] = {"CLINIC_TIMEZONE": "Europe/Berlin"}
     if request.param is Dialect.POSTGRESQL:
         settings["DATABASE_URL"] = request.getfixturevalue("postgres").create_database("asked")
-    with running(tmp_path_factory.mktemp("asked"), **settings) as process:
+    folder = tmp_path_factory.mktemp("asked")
+    made = run(folder, "token", "make", "asked", "--permission", "administer", **settings)
+    with running(folder, **settings) as process:
+        process.http.headers["Authorization"] = f"Bearer {made.stdout.strip()}"
         yield process
         assert process.stop() == 0
         assert "Traceback" not in process.log
@@ -42,6 +46,7 @@ def ask(clinic: ClinicProcess, folder: Path, seed: int, most_examples: int) -> i
             *("run", f"{clinic.url}/openapi.json", "--seed", str(seed), "--continue-on-failure"),
             *("--max-examples", str(most_examples), "--output-truncate", "false"),
             *("--report", "json", "--report-json-path", report),
+            *("--header", f"Authorization: {clinic.http.headers['Authorization']}"),
         ],
         cwd=folder,
         env=clean_environment({"PYTHONPATH": ROOT}),
