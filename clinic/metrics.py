@@ -1,8 +1,8 @@
 """The numbers that a process counts while it works, for Prometheus; all of them, in one place.
 
-What is counted where it happens stands here; what is looked up when somebody asks (open events, the
-depth of queues) is in ``clinic.roles``. No label has anything of a patient, an office or a doctor:
-labels are few words that are known beforehand. Names are those that
+What is counted where it happens stands here; what is looked up when somebody asks (services that
+work, events that are open) is set in ``clinic.roles``. No label has anything of a patient, an
+office or a doctor: labels are few words that are known beforehand. Names are those that
 https://prometheus.io/docs/practices/naming/ asks for.
 """
 
@@ -62,7 +62,7 @@ FAILED = Counter(
     ("kind", "outcome"),
     registry=REGISTRY,
 )
-RESTARTS = Counter(
+SERVICE_FAILURES = Counter(
     "clinic_service_failures",
     "Times that a service of this process failed, or something it needs was away.",
     ("service",),

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import anyio
 
-from clinic.metrics import RESTARTS
+from clinic.metrics import SERVICE_FAILURES
 
 log = logging.getLogger(__name__)
 
@@ -335,7 +335,7 @@ class _History:
         """
         if isinstance(failure, GaveUp):
             raise failure
-        RESTARTS.labels(self._name).inc()
+        SERVICE_FAILURES.labels(self._name).inc()
         now = time.monotonic()
         lasted = self._up_since is not None and (
             now - self._up_since >= self._patience.healthy_after_seconds

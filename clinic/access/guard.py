@@ -32,7 +32,7 @@ from clinic.web.headers import header, headers_by_name
 
 # Where a calendar program, which can send no headers, has its token.
 PARAMETER = "token"
-# Tokens that do not count, of each address: the tenth a minute, and no more than ten at once. A
+# Of tokens that do not count, each address may try ten at once, and ten a minute from then on. A
 # token that counts is never refused for the wrong ones of others behind the same proxy; it is made
 # of 256 random bits, which no number of tries finds.
 WRONG_PER_SECOND = 10 / 60

@@ -136,7 +136,7 @@ class Consumer:
                 if failure is None
             ]
             if handled:
-                await self.outbox.settle(connection, handled)
+                await self.outbox.close(connection, handled)
         HANDLED.inc(len(handled))
         return failures
 
@@ -196,7 +196,7 @@ class Consumer:
 
     async def _close(self, ids: Sequence[str]) -> None:
         async with self.outbox.database.transaction() as connection:
-            await self.outbox.settle(connection, ids)
+            await self.outbox.close(connection, ids)
 
     async def _standings(self, messages: Sequence[Message]) -> Sequence[Standing]:
         try:

@@ -507,24 +507,3 @@ class Outbox:
             asked = time.monotonic()
             (row,) = await self.database.look(SELECT_TIME)
             self._read = row["now"], (asked + time.monotonic()) / 2
-
-    # Until the consumer says `close`.
-    settle = close
-
-
-# For clinic/appointments/queries.py, until that has whole statements of its own.
-HOLD_LOGGED_ON_SQLITE = """
-    insert into outbox (position, relay_at)
-    select position, :held_until from event
-    where position > (select seq - changes() from sqlite_sequence where name = 'event')
-"""
-LOG_TOLD_ON_POSTGRESQL = """
-    log as (
-        insert into event (id, type, subject, body) select id, type, subject, body from told
-        returning position
-    ),
-    held as (
-        insert into outbox (position, relay_at)
-        select position, cast(:held_until as timestamptz) from log
-    )
-"""

@@ -61,6 +61,7 @@ async def versions_are_events(database: Database) -> None:
 async def everything(database: Database) -> str:
     """Return all rows of all tables that may hold something of a patient."""
     tables = ["appointment", "idempotency_key", "event", "audit", "outbox", "message", "recorded"]
+    tables += ["change_reason", "attempt", "set_aside"]
     if database.dialect == "sqlite":
         tables.append("patient_word")
     return str([await rows(database, f"select * from {table}") for table in tables]).casefold()
@@ -73,7 +74,8 @@ async def test_what_is_personal_goes_and_everything_else_stays(database: Databas
         await desk.book(anna(2))
         over = await desk.book(anna(1, override=True, reason=REASON, doctor_name="Dr. Who"))
         other = await desk.book(booking(patient_name="Ежи Анна", office_number="office 3"))
-        await desk.change(over.appointment_id, Change(status="arrived"), lambda _: True)
+        came = Change(status="arrived", reason=f"{ANNA} called")
+        await desk.change(over.appointment_id, came, lambda _: True)
         before = [one async for one in desk.all_of(BY_NAME)]
         events = await told(database)
         assert await desk.erase(BY_NAME) == 3
